@@ -1,0 +1,60 @@
+"""What a prompt module is: elastic weights of one block, and where in the block they act."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+Site = Literal["qkv", "mlp", "tokens"]
+
+
+class PromptModule(nn.Module, ABC):
+    """Weights of one prompt module in one block, as wide as the space's largest dim.
+
+    Every smaller dim is a prefix slice of the same weights, so all subnets share them.
+    `site` says where the block uses what `forward` returns:
+
+    - "qkv": x (B, N, D) is the input of the joint query-key-value layer; the (B, N, 3D) returned
+      is added to its output;
+    - "mlp": x (B, N, D) is the MLP branch after LayerScale and drop-path; the (B, N, D) returned
+      is added to it;
+    - "tokens": x (B, N, D) are the tokens that enter the block; the (B, dim, D) returned are
+      prompt tokens, appended after them and replacing all prompts still present.
+
+    Subclasses take `(width, max_dim, dropout)`: token width D, the largest dim h, and the dropout
+    probability of the module while training.
+    """
+
+    name: ClassVar[str]
+    site: ClassVar[Site]
+
+    @staticmethod
+    @abstractmethod
+    def params(width: int, dim: int) -> int:
+        """Trainable parameters that a forward with `dim` uses, for token width `width`.
+
+        Raises:
+            ValueError: if `dim` is negative.
+        """
+
+    @abstractmethod
+    def forward(self, x: Tensor, dim: int) -> Tensor:
+        """What the block uses at `site`, for a `dim` of 1 to the largest one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Typed `nn.Module.__call__`."""
+        out: Tensor = super().__call__(*args, **kwargs)
+        return out
+
+
+def not_negative(dim: int) -> int:
+    """`dim` itself.
+
+    Raises:
+        ValueError: if it is negative.
+    """
+    if dim < 0:
+        raise ValueError(f"a dim is at least 0 (0 = absent), not {dim}")
+    return dim

@@ -1,0 +1,237 @@
+"""YAML read with the place of every value, so that a fault can name its line and column.
+
+Anchors, aliases, tags and duplicate keys are faults: a space file says each thing once, in plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from noahnas.errors import Fault, FileError, NoahnasError, unknown
+
+MAX_BYTES = 1_000_000
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})$")
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
+_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]?)$")
+_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a document and where it stands (counted from 1)."""
+
+    line: int
+    column: int
+    value: None | bool | int | float | str | list[Node] | dict[str, Node]
+    keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+Raise = Callable[[str, Sequence[Fault]], NoahnasError]
+
+
+def read(path: Path, error: Raise = FileError) -> str:
+    """The text of a small UTF-8 file.
+
+    Raises:
+        NoahnasError: built by `error`, if it is absent, a directory, too large or not UTF-8.
+    """
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise error(str(path), [Fault(0, 0, f"larger than {MAX_BYTES} bytes")])
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error(str(path), [Fault(0, 0, "no such file")]) from None
+    except IsADirectoryError:
+        raise error(str(path), [Fault(0, 0, "is a directory; name a file")]) from None
+    except UnicodeDecodeError as e:
+        raise error(str(path), [Fault(1, 1, f"not UTF-8 (byte {e.start})")]) from None
+    except (OSError, ValueError) as e:
+        raise error(str(path), [Fault(0, 0, f"cannot be read: {e}")]) from None
+
+
+def parse(text: str, source: str, error: Raise = FileError) -> Node:
+    """Parse one YAML document into nodes.
+
+    Raises:
+        NoahnasError: built by `error`, with every fault of form found.
+    """
+    faults: list[Fault] = []
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            faults += _form(event)
+        if faults:
+            raise error(source, faults)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise error(source, [Fault(*place, f"not YAML: {e.problem or e.context}")]) from None
+    except (yaml.YAMLError, RecursionError) as e:
+        raise error(source, [Fault(1, 1, f"not YAML: {str(e).splitlines()[0]}")]) from None
+    if root is None:
+        raise error(source, [Fault(1, 1, "the file is empty")])
+    node = _node(root, faults)
+    if faults:
+        raise error(source, faults)
+    return node
+
+
+def _form(event: yaml.Event) -> list[Fault]:
+    mark = event.start_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if isinstance(event, yaml.AliasEvent):
+        return [Fault(line, column, f"alias '*{event.anchor}': write the value out")]
+    found = []
+    if getattr(event, "anchor", None):
+        found.append(Fault(line, column, f"anchor '&{event.anchor}': write the value out"))
+    if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
+        found.append(Fault(line, column, f"tag '{event.tag}': plain values only"))
+    return found
+
+
+def _node(raw: yaml.Node, faults: list[Fault]) -> Node:
+    line, column = raw.start_mark.line + 1, raw.start_mark.column + 1
+    if isinstance(raw, yaml.SequenceNode):
+        return Node(line, column, [_node(item, faults) for item in raw.value])
+    if isinstance(raw, yaml.MappingNode):
+        items: dict[str, Node] = {}
+        keys: dict[str, tuple[int, int]] = {}
+        for key, value in raw.value:
+            place = (key.start_mark.line + 1, key.start_mark.column + 1)
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is None or name == "<<":
+                faults.append(Fault(*place, "a key must be a plain word"))
+            elif name in items:
+                faults.append(Fault(*place, f"duplicate key '{name}'"))
+            else:
+                items[name], keys[name] = _node(value, faults), place
+        return Node(line, column, items, keys)
+    return Node(line, column, _scalar(raw))
+
+
+def _scalar(raw: yaml.ScalarNode) -> None | bool | int | float | str:
+    text = raw.value
+    if raw.style in ("'", '"', "|", ">"):
+        return str(text)
+    kind = raw.tag.rpartition(":")[2]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return str(text).lower() in ("true", "yes", "on")
+    if _INTEGER.match(text):
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text)
+    return str(text)
+
+
+class Checker:
+    """Reads typed values out of nodes and gathers what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def fault(self, node: Node, message: str) -> None:
+        """Note a fault at `node`."""
+        self.faults.append(Fault(node.line, node.column, message))
+
+    def mapping(
+        self, node: Node, what: str, known: Sequence[str] | None, kind: str = "key"
+    ) -> dict[str, Node]:
+        """The entries of a mapping; unknown keys are faults (`known=None`: any key goes)."""
+        if not isinstance(node.value, dict):
+            self.fault(node, f"{what} must be a mapping (key: value), not {describe(node)}")
+            return {}
+        if known is not None:
+            for key in node.value:
+                if key not in known:
+                    self.faults.append(Fault(*node.keys[key], unknown(kind, key, known)))
+        return {k: v for k, v in node.value.items() if known is None or k in known}
+
+    def text(self, node: Node, what: str) -> str:
+        """A string."""
+        if isinstance(node.value, str):
+            return node.value
+        self.fault(node, f"{what} must be text, not {describe(node)}")
+        return ""
+
+    def integer(self, node: Node, what: str, minimum: int = 0) -> int:
+        """A whole number of at least `minimum`."""
+        if type(node.value) is int:
+            if node.value >= minimum:
+                return node.value
+            self.fault(node, f"{what} must be at least {minimum}, not {node.value}")
+        else:
+            self.fault(node, f"{what} must be a whole number, not {describe(node)}")
+        return minimum
+
+    def number(self, node: Node, what: str, minimum: float = 0.0) -> float:
+        """A finite number of at least `minimum`."""
+        if type(node.value) in (int, float):
+            assert isinstance(node.value, (int, float))
+            if minimum <= node.value < float("inf"):
+                return float(node.value)
+            self.fault(node, f"{what} must be at least {minimum:g}, not {node.value}")
+        else:
+            self.fault(node, f"{what} must be a number, not {describe(node)}")
+        return minimum
+
+    def integers(self, node: Node, what: str, minimum: int = 0) -> tuple[int, ...]:
+        """A list of distinct whole numbers, or one alone; ascending."""
+        items = node.value if isinstance(node.value, list) else [node]
+        if not items:
+            self.fault(node, f"{what} must name at least one value")
+        values = [self.integer(item, what, minimum) for item in items]
+        for value, item in zip(values, items, strict=True):
+            if values.count(value) > 1 and values.index(value) != items.index(item):
+                self.fault(item, f"{what} names {value} twice")
+        return tuple(sorted(set(values)))
+
+    def count(self, node: Node, what: str) -> int:
+        """A whole number, or one with a unit: `640000`, `640k`, `0.64M`."""
+        if type(node.value) is int:
+            return self.integer(node, what)
+        try:
+            return parse_count(str(node.value) if isinstance(node.value, str) else "")
+        except ValueError:
+            self.fault(node, f"{what} must be a count such as 640000 or 0.64M, not {describe(node)}")
+            return 0
+
+
+def parse_count(text: str) -> int:
+    """Read `640000`, `640k` or `0.64M`.
+
+    Raises:
+        ValueError: if `text` is none of these, or not a whole number.
+    """
+    match = _COUNT.match(text.strip())
+    if not match or len(match[1]) > 18:
+        raise ValueError(f"'{text}' is no count such as 640000 or 0.64M")
+    whole, _, fraction = match[1].partition(".")
+    unit = _UNIT[match[2].lower()]
+    value, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    if rest:
+        raise ValueError(f"'{text}' is not a whole number")
+    return value
+
+
+def describe(node: Node) -> str:
+    """What stands at a node, in a few words."""
+    match node.value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"the truth value {str(node.value).lower()}"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return f"'{node.value[:40]}'"
+        case _:
+            return str(node.value)

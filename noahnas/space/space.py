@@ -1,0 +1,312 @@
+"""Space: a declared set of architectures, compiled to an ordered list of ordinal genes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noahnas.errors import ArchError, Fault, SpaceError, unknown
+from noahnas.registry import resolve
+from noahnas.space.arch import Arch
+
+MAX_REJECTIONS = 100_000
+
+
+def params_of(module: str, width: int, dim: int) -> int:
+    """Trainable parameters of one prompt module in one block of token width `width`.
+
+    Raises:
+        SpaceError: if no such module is installed.
+    """
+    kind: Any = resolve("noahnas.modules", module, "module", _ModuleError)
+    return int(kind.params(width, dim))
+
+
+class _ModuleError(SpaceError):
+    def __init__(self, message: str) -> None:
+        super().__init__("space", [Fault(0, 0, message)])
+
+
+@dataclass(frozen=True)
+class ModuleSpace:
+    """The choices of one prompt module: its dim in each block, and how many blocks have it.
+
+    `depth=()` means every block. Choices are kept in ascending order.
+    """
+
+    dim: tuple[int, ...]
+    depth: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dim", _ascending("dim", self.dim))
+        if self.depth:
+            object.__setattr__(self, "depth", _ascending("depth", self.depth))
+
+
+def _ascending(what: str, values: Sequence[int]) -> tuple[int, ...]:
+    bad = [v for v in values if type(v) is not int or v < 0]
+    if bad or not values or len(set(values)) < len(values):
+        message = f"{what} must hold distinct whole numbers of at least 0, not {list(values)}"
+        raise SpaceError("space", [Fault(0, 0, message)])
+    return tuple(sorted(values))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an architecture may cost."""
+
+    params: int  # trainable prompt parameters, head excluded
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One ordinal choice. Its value counts only while `active`: see `Space.decode`."""
+
+    name: str  # "vpt.depth" or "vpt.dim.3"
+    choices: tuple[int, ...]  # ascending
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A set of architectures over the blocks of one backbone.
+
+    Unbound, it answers for ViT-B/16: 12 blocks of width 768. `bind` fits it to another backbone.
+
+    Raises:
+        SpaceError: if a module is unknown or has no choices.
+    """
+
+    name: str
+    modules: Mapping[str, ModuleSpace]
+    description: str = ""
+    budget: Budget | None = None
+    blocks: int = field(default=12, kw_only=True)
+    width: int = field(default=768, kw_only=True)  # token width D
+
+    def __post_init__(self) -> None:
+        if not self.modules:
+            raise SpaceError(f"space '{self.name}'", [Fault(0, 0, "no modules")])
+        object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and (self.to_dict(), self.blocks, self.width) == (
+            other.to_dict(),
+            other.blocks,
+            other.width,
+        )
+
+    def __hash__(self) -> int:
+        return hash((json.dumps(self.to_dict(), sort_keys=True), self.blocks, self.width))
+
+    # --- where it comes from -----------------------------------------------------------------
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Space:
+        """A shipped space by name, or a space file by path.
+
+        Raises:
+            SpaceError: with every fault's line and column.
+        """
+        from noahnas.space.load import load_space
+
+        return load_space(name_or_path)
+
+    def bind(
+        self, backbone: Any = None, *, blocks: int | None = None, width: int | None = None
+    ) -> Space:
+        """The same space over another backbone: a timm model, or its number of blocks and width.
+
+        Raises:
+            SpaceError: if a depth exceeds the number of blocks.
+        """
+        if backbone is not None:
+            blocks, width = len(backbone.blocks), int(backbone.embed_dim)
+        bound = replace(self, blocks=blocks or self.blocks, width=width or self.width)
+        _ = bound.genes
+        return bound
+
+    def with_budget(self, params: int) -> Space:
+        """The same space under another parameter budget."""
+        return replace(self, budget=Budget(params))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The declaration as a space file holds it; name and description included."""
+        modules = {
+            name: {"dim": list(part.dim)} | ({"depth": list(part.depth)} if part.depth else {})
+            for name, part in self.modules.items()
+        }
+        budget = {"budget": {"params": self.budget.params}} if self.budget else {}
+        return {"name": self.name, "description": self.description, "modules": modules} | budget
+
+    # --- genes -------------------------------------------------------------------------------
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """Per module, alphabetically: its depth, then its dim in each block that a depth reaches.
+
+        Raises:
+            SpaceError: if a depth exceeds the number of blocks.
+        """
+        genes: list[Gene] = []
+        for name, part in self.modules.items():
+            depths = part.depth or (self.blocks,)
+            if depths[-1] > self.blocks:
+                message = (
+                    f"{name}.depth {depths[-1]} exceeds the backbone's {self.blocks} blocks; "
+                    "choose a space whose depths fit it"
+                )
+                raise SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
+            genes.append(Gene(f"{name}.depth", depths))
+            genes += [Gene(f"{name}.dim.{block}", part.dim) for block in range(depths[-1])]
+        return tuple(genes)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where in a gene vector each module's genes stand: its depth first, then its dims."""
+        slices, start = {}, 0
+        for name, part in self.modules.items():
+            length = 1 + (part.depth or (self.blocks,))[-1]
+            slices[name] = slice(start, start + length)
+            start += length
+        return slices
+
+    def decode(self, vector: Sequence[int]) -> Arch:
+        """The arch of a gene vector (one choice index per gene). Dims past the depth are inactive.
+
+        Raises:
+            ArchError: if the vector's length or an index does not fit the genes.
+        """
+        if len(vector) != len(self.genes):
+            raise ArchError(f"{len(vector)} indices for {len(self.genes)} genes")
+        for gene, index in zip(self.genes, vector, strict=True):
+            if not 0 <= index < len(gene.choices):
+                raise ArchError(f"{gene.name} has {len(gene.choices)} choices; no index {index}")
+        return Arch(**{name: self._dims(vector, where) for name, where in self.slices.items()})
+
+    def _dims(self, vector: Sequence[int], where: slice) -> tuple[int, ...]:
+        depth = self.genes[where.start].choices[vector[where.start]]
+        first = where.start + 1
+        dims = [self.genes[g].choices[vector[g]] for g in range(first, first + depth)]
+        return (*dims, *(0,) * (self.blocks - depth))
+
+    def encode(self, arch: Arch) -> tuple[int, ...]:
+        """The lexicographically smallest gene vector that decodes to `arch`.
+
+        Raises:
+            ArchError: if the arch is not in the space; says why.
+        """
+        reason = self.misfit(arch)
+        if reason:
+            raise ArchError(reason)
+        vector: list[int] = []
+        for name, where in self.slices.items():
+            dims = arch.dims(name) if name in arch else (0,) * self.blocks
+            depth = next(d for d in self.genes[where.start].choices if self._reaches(name, dims, d))
+            choices = self.modules[name].dim
+            vector.append(self.genes[where.start].choices.index(depth))
+            vector += [choices.index(dim) for dim in dims[:depth]]
+            vector += [0] * (where.stop - where.start - 1 - depth)
+        return tuple(vector)
+
+    def _reaches(self, name: str, dims: Sequence[int], depth: int) -> bool:
+        return not any(dims[depth:]) and set(dims[:depth]) <= set(self.modules[name].dim)
+
+    def misfit(self, arch: Arch) -> str | None:
+        """Why an arch is not a point of this space, budget apart; None if it is one."""
+        if arch.blocks not in (0, self.blocks):
+            return f"the arch has {arch.blocks} blocks, the space {self.blocks}"
+        for name in arch.modules:
+            if name not in self.modules:
+                return unknown("module", name, self.modules)
+            if set(arch[name]) != {"dim"}:
+                extra = ", ".join(sorted(set(arch[name]) - {"dim"}))
+                return f"{name}: this space declares no attribute {extra}"
+        for name, where in self.slices.items():
+            dims = arch.dims(name) if name in arch else (0,) * self.blocks
+            depths = self.genes[where.start].choices
+            if not any(self._reaches(name, dims, depth) for depth in depths):
+                return f"{name} {list(dims)} is none of dims {self.modules[name].dim}, depth {depths}"
+        return None
+
+    # --- counting and cost -------------------------------------------------------------------
+
+    @cached_property
+    def size(self) -> int:
+        """Number of distinct architectures, exactly; the budget is not applied."""
+        return math.prod(
+            len(part.dim) ** depths[-1] if 0 in part.dim else sum(len(part.dim) ** d for d in depths)
+            for part, depths in (
+                (self.modules[name], self.genes[where.start].choices)
+                for name, where in self.slices.items()
+            )
+        )
+
+    @cached_property
+    def _prices(self) -> dict[tuple[str, int], int]:
+        return {
+            (name, dim): params_of(name, self.width, dim) if dim else 0
+            for name, part in self.modules.items()
+            for dim in {0, *part.dim}
+        }
+
+    def params(self, arch: Arch) -> int:
+        """Trainable prompt parameters of an arch of this space; the head is not counted."""
+        prices = self._prices
+        return sum(prices[name, dim] for name in arch.modules for dim in arch.dims(name))
+
+    def feasible(self, arch: Arch) -> bool:
+        """Whether an arch of this space meets the budget."""
+        return self.budget is None or self.params(arch) <= self.budget.params
+
+    @cached_property
+    def largest(self) -> Arch:
+        """Every module at its greatest depth and dims; the budget is not applied."""
+        return self.decode([len(gene.choices) - 1 for gene in self.genes])
+
+    @cached_property
+    def smallest(self) -> Arch:
+        """The arch with the fewest parameters."""
+        return self.decode([0] * len(self.genes))
+
+    # --- drawing -----------------------------------------------------------------------------
+
+    def draw(self, rng: np.random.Generator) -> Arch:
+        """One arch of the paper prior, budget apart: each depth uniform, then each dim uniform."""
+        return self.decode([int(rng.integers(len(gene.choices))) for gene in self.genes])
+
+    def sample(self, rng: np.random.Generator, n: int = 1) -> list[Arch]:
+        """`n` architectures of the paper prior that meet the budget, drawn by rejection.
+
+        Raises:
+            SpaceError: if fewer than one draw in 100 000 meets the budget.
+        """
+        return [self._feasible_draw(rng) for _ in range(n)]
+
+    def _feasible_draw(self, rng: np.random.Generator) -> Arch:
+        for _ in range(MAX_REJECTIONS):
+            arch = self.draw(rng)
+            if self.feasible(arch):
+                return arch
+        assert self.budget is not None  # without a budget every draw is feasible
+        cheapest = self.params(self.smallest)
+        message = (
+            f"no draw in {MAX_REJECTIONS} meets the budget of {self.budget.params} parameters; "
+            f"the cheapest arch has {cheapest}: raise the budget"
+        )
+        raise SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
+
+    def enumerate(self) -> Iterator[Arch]:
+        """Every distinct architecture once, budget apart. For small spaces."""
+        seen: set[Arch] = set()
+        for index in np.ndindex(*(len(gene.choices) for gene in self.genes)):
+            arch = self.decode([int(i) for i in index])
+            if arch not in seen:
+                seen.add(arch)
+                yield arch

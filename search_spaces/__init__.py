@@ -1,0 +1,1 @@
+"""The space files that come with noahnas."""
