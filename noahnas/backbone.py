@@ -16,7 +16,7 @@ import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -26,10 +26,9 @@ EMBEDDED = {"vit-digits": "vit_digits.safetensors"}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "fc_norm.", "head_dist.")
-_ALLOWED_ARGS = frozenset(
-    "img_size patch_size in_chans num_classes embed_dim depth num_heads mlp_ratio qkv_bias "
-    "init_values class_token no_embed_class reg_tokens pre_norm".split()
-)
+_TOLD = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads")
+_OPTIONAL = ("mlp_ratio", "qkv_bias", "init_values", "class_token", "no_embed_class", "reg_tokens")
+_ALLOWED_ARGS = frozenset((*_TOLD, *_OPTIONAL, "pre_norm"))
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,9 @@ def _from_hub(name: str, drop_path: float) -> nn.Module:
     if not timm.is_model(base):
         known = [*EMBEDDED, *timm.list_models("*vit*")]
         message = unknown("backbone", name, known).partition(" (known:")[0]
-        raise BackboneError(f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})")
+        raise BackboneError(
+            f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})"
+        )
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=True, num_classes=0, drop_path_rate=drop_path
@@ -211,7 +212,8 @@ def _stripped(state: State) -> State:
 def _filtered(state: State, model: nn.Module, spec: str) -> State:
     """The state in timm's own names (DINOv2, CLIP and others), fitted to the model's image size."""
     try:
-        return dict(checkpoint_filter_fn(state, model))
+        vit: Any = model
+        return dict(checkpoint_filter_fn(state, vit))
     except Exception as e:  # a foreign layout fails in many ways
         raise BackboneError(f"{spec}: the file does not fit the model: {e!r}") from e
 
@@ -264,7 +266,9 @@ def _load_strictly(model: nn.Module, state: State, spec: str) -> None:
         raise BackboneError(f"{spec}: the file {'; it '.join(faults)}")
     bad = [k for k in wanted if not torch.isfinite(state[k]).all()]
     if bad:
-        raise BackboneError(f"{spec}: the file {'; it '.join(_told('has NaN or infinity in', bad))}")
+        raise BackboneError(
+            f"{spec}: the file {'; it '.join(_told('has NaN or infinity in', bad))}"
+        )
     model.load_state_dict({k: state[k] for k in wanted}, strict=False)
 
 
@@ -283,9 +287,13 @@ def _from_npz(name: str | None, path: Path, spec: str, drop_path: float) -> nn.M
     prefix = "opt/target/" if any(key.startswith("opt/target/") for key in shapes) else ""
     shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items()}
     if "embedding/kernel" not in shapes or "cls" not in shapes:
-        raise BackboneError(f"{spec}: {path} lacks embedding/kernel or cls: it is no ViT checkpoint")
-    model = _create(name, spec, drop_path) if name else _vision_transformer(
-        _infer_npz(shapes, spec), spec, drop_path
+        raise BackboneError(
+            f"{spec}: {path} lacks embedding/kernel or cls: it is no ViT checkpoint"
+        )
+    model = (
+        _create(name, spec, drop_path)
+        if name
+        else _vision_transformer(_infer_npz(shapes, spec), spec, drop_path)
     )
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for value in model.state_dict().values():
@@ -314,7 +322,9 @@ def _infer_npz(shapes: Mapping[str, tuple[int, ...]], spec: str) -> dict[str, An
             if re.fullmatch(rf"{first}/MultiHeadDotProductAttention_\d/query/kernel", key)
         )
         hidden = next(
-            shapes[key][1] for key in shapes if re.fullmatch(rf"{first}/MlpBlock_\d/Dense_0/kernel", key)
+            shapes[key][1]
+            for key in shapes
+            if re.fullmatch(rf"{first}/MlpBlock_\d/Dense_0/kernel", key)
         )
         tokens = shapes["Transformer/posembed_input/pos_embedding"][1]
     except (KeyError, StopIteration, ValueError):
@@ -328,5 +338,3 @@ def _infer_npz(shapes: Mapping[str, tuple[int, ...]], spec: str) -> dict[str, An
         "num_heads": heads,
         "mlp_ratio": hidden / width,
     }
-
-

@@ -1,4 +1,4 @@
-"""Supernet: a frozen timm ViT and elastic prompt modules that share their weights; runs any Arch."""
+"""Supernet: a frozen timm ViT and elastic prompt modules with shared weights; runs any Arch."""
 
 from __future__ import annotations
 
@@ -56,13 +56,16 @@ class Supernet(nn.Module):
         self.backbone = vit
         self.width = int(vit.embed_dim)
         self.blocks = len(vit.blocks)
-        self.space = space.bind(vit) if isinstance(space, Space) else None
-        self.largest = self.space.largest if self.space else _checked(space, self.blocks)
+        self.largest = space if isinstance(space, Arch) else space.bind(vit).largest
+        if self.largest.blocks not in (0, self.blocks):
+            raise ArchError(
+                f"the arch has {self.largest.blocks} blocks, the backbone {self.blocks}"
+            )
         self.prompts = nn.ModuleDict()
         for name in self.largest.modules:
             kind: type[PromptModule] = resolve("noahnas.modules", name, "module", ArchError)
             self.prompts[name] = nn.ModuleList(
-                kind(self.width, dim, dropout) if dim else nn.Identity()  # type: ignore[call-arg]
+                kind(self.width, dim, dropout) if dim else nn.Identity()
                 for dim in self.largest.dims(name)
             )
 
@@ -89,7 +92,9 @@ class Supernet(nn.Module):
         for name in arch.modules:
             pairs = zip(arch.dims(name), self.largest.dims(name) or (0,) * self.blocks, strict=True)
             if any(dim > most for dim, most in pairs):
-                raise ArchError(f"{name} {list(arch.dims(name))} is wider than this network's weights")
+                raise ArchError(
+                    f"{name} {list(arch.dims(name))} is wider than this network's weights"
+                )
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
         """Logits of a batch under one architecture.
@@ -138,12 +143,6 @@ class Supernet(nn.Module):
                 hook = _add_from_output(module, dim)
                 stack.callback(block.drop_path2.register_forward_hook(hook).remove)
             yield
-
-
-def _checked(arch: Arch, blocks: int) -> Arch:
-    if arch.blocks not in (0, blocks):
-        raise ArchError(f"the arch has {arch.blocks} blocks, the backbone {blocks}")
-    return arch
 
 
 def _add_from_input(module: PromptModule, dim: int) -> Any:

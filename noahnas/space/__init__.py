@@ -4,4 +4,13 @@ from noahnas.space.arch import Arch
 from noahnas.space.load import format_space, parse_space, shipped
 from noahnas.space.space import Budget, Gene, ModuleSpace, Space
 
-__all__ = ["Arch", "Budget", "Gene", "ModuleSpace", "Space", "format_space", "parse_space", "shipped"]
+__all__ = [
+    "Arch",
+    "Budget",
+    "Gene",
+    "ModuleSpace",
+    "Space",
+    "format_space",
+    "parse_space",
+    "shipped",
+]

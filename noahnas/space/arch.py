@@ -92,7 +92,9 @@ class Arch:
         return {name: _plain(part) for name, part in self._parts.items()}
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, Sequence[int] | Mapping[str, Sequence[Value]]]) -> Arch:
+    def from_dict(
+        cls, mapping: Mapping[str, Sequence[int] | Mapping[str, Sequence[Value]]]
+    ) -> Arch:
         """The inverse of `to_dict`."""
         return cls(**dict(mapping))
 

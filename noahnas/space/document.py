@@ -1,6 +1,6 @@
 """YAML read with the place of every value, so that a fault can name its line and column.
 
-Anchors, aliases, tags and duplicate keys are faults: a space file says each thing once, in plain words.
+Anchors, aliases, tags and duplicate keys are faults: a file says each thing once, in plain words.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Node:
 
     line: int
     column: int
-    value: None | bool | int | float | str | list[Node] | dict[str, Node]
+    value: bool | int | float | str | list[Node] | dict[str, Node] | None
     keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -87,8 +87,9 @@ def _form(event: yaml.Event) -> list[Fault]:
     if isinstance(event, yaml.AliasEvent):
         return [Fault(line, column, f"alias '*{event.anchor}': write the value out")]
     found = []
-    if getattr(event, "anchor", None):
-        found.append(Fault(line, column, f"anchor '&{event.anchor}': write the value out"))
+    anchor = getattr(event, "anchor", None)
+    if anchor:
+        found.append(Fault(line, column, f"anchor '&{anchor}': write the value out"))
     if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
         found.append(Fault(line, column, f"tag '{event.tag}': plain values only"))
     return found
@@ -114,7 +115,8 @@ def _node(raw: yaml.Node, faults: list[Fault]) -> Node:
     return Node(line, column, _scalar(raw))
 
 
-def _scalar(raw: yaml.ScalarNode) -> None | bool | int | float | str:
+def _scalar(raw: yaml.Node) -> bool | int | float | str | None:
+    assert isinstance(raw, yaml.ScalarNode)  # the only kind left
     text = raw.value
     if raw.style in ("'", '"', "|", ">"):
         return str(text)
@@ -162,7 +164,7 @@ class Checker:
 
     def integer(self, node: Node, what: str, minimum: int = 0) -> int:
         """A whole number of at least `minimum`."""
-        if type(node.value) is int:
+        if isinstance(node.value, int) and not isinstance(node.value, bool):
             if node.value >= minimum:
                 return node.value
             self.fault(node, f"{what} must be at least {minimum}, not {node.value}")
@@ -199,7 +201,9 @@ class Checker:
         try:
             return parse_count(str(node.value) if isinstance(node.value, str) else "")
         except ValueError:
-            self.fault(node, f"{what} must be a count such as 640000 or 0.64M, not {describe(node)}")
+            self.fault(
+                node, f"{what} must be a count such as 640000 or 0.64M, not {describe(node)}"
+            )
             return 0
 
 
@@ -214,7 +218,8 @@ def parse_count(text: str) -> int:
         raise ValueError(f"'{text}' is no count such as 640000 or 0.64M")
     whole, _, fraction = match[1].partition(".")
     unit = _UNIT[match[2].lower()]
-    value, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    scale = int("1" + "0" * len(fraction))
+    value, rest = divmod(int(whole + fraction) * unit, scale)
     if rest:
         raise ValueError(f"'{text}' is not a whole number")
     return value

@@ -15,7 +15,9 @@ from noahnas.space.space import Budget, ModuleSpace, Space
 def shipped() -> list[str]:
     """Names of the spaces that come with noahnas."""
     folder = files("noahnas.search_spaces")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_space(name_or_path: str | Path) -> Space:

@@ -67,10 +67,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Gene:
-    """One ordinal choice. Its value counts only while `active`: see `Space.decode`."""
+    """One ordinal choice; a dim counts only where its module's depth reaches (`Space.active`)."""
 
     name: str  # "vpt.depth" or "vpt.dim.3"
     choices: tuple[int, ...]  # ascending
+    block: int | None = None  # the block of a dim; None for a depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,7 @@ class Space:
                 )
                 raise SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
             genes.append(Gene(f"{name}.depth", depths))
-            genes += [Gene(f"{name}.dim.{block}", part.dim) for block in range(depths[-1])]
+            genes += [Gene(f"{name}.dim.{block}", part.dim, block) for block in range(depths[-1])]
         return tuple(genes)
 
     @cached_property
@@ -195,6 +196,14 @@ class Space:
         first = where.start + 1
         dims = [self.genes[g].choices[vector[g]] for g in range(first, first + depth)]
         return (*dims, *(0,) * (self.blocks - depth))
+
+    def active(self, vector: Sequence[int]) -> list[bool]:
+        """Which genes of a vector count: depths always, a dim where the depth reaches its block."""
+        mask: list[bool] = []
+        for where in self.slices.values():
+            depth = self.genes[where.start].choices[vector[where.start]]
+            mask += [True] + [block < depth for block in range(where.stop - where.start - 1)]
+        return mask
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
         """The lexicographically smallest gene vector that decodes to `arch`.
@@ -232,7 +241,9 @@ class Space:
             dims = arch.dims(name) if name in arch else (0,) * self.blocks
             depths = self.genes[where.start].choices
             if not any(self._reaches(name, dims, depth) for depth in depths):
-                return f"{name} {list(dims)} is none of dims {self.modules[name].dim}, depth {depths}"
+                return (
+                    f"{name} {list(dims)} is none of dims {self.modules[name].dim}, depth {depths}"
+                )
         return None
 
     # --- counting and cost -------------------------------------------------------------------
@@ -241,7 +252,9 @@ class Space:
     def size(self) -> int:
         """Number of distinct architectures, exactly; the budget is not applied."""
         return math.prod(
-            len(part.dim) ** depths[-1] if 0 in part.dim else sum(len(part.dim) ** d for d in depths)
+            len(part.dim) ** depths[-1]
+            if 0 in part.dim
+            else sum(len(part.dim) ** d for d in depths)
             for part, depths in (
                 (self.modules[name], self.genes[where.start].choices)
                 for name, where in self.slices.items()
@@ -294,13 +307,20 @@ class Space:
             arch = self.draw(rng)
             if self.feasible(arch):
                 return arch
-        assert self.budget is not None  # without a budget every draw is feasible
-        cheapest = self.params(self.smallest)
+        raise self._tight(f"no draw in {MAX_REJECTIONS} meets the budget")
+
+    def check_budget(self) -> None:
+        """Raise SpaceError if no architecture of the space meets its budget."""
+        if not self.feasible(self.smallest):
+            raise self._tight("no architecture meets the budget")
+
+    def _tight(self, what: str) -> SpaceError:
+        limit = self.budget.params if self.budget else 0
         message = (
-            f"no draw in {MAX_REJECTIONS} meets the budget of {self.budget.params} parameters; "
-            f"the cheapest arch has {cheapest}: raise the budget"
+            f"{what} of {limit} parameters; the cheapest arch has {self.params(self.smallest)}: "
+            "raise the budget, or offer smaller dims or depths"
         )
-        raise SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
+        return SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
 
     def enumerate(self) -> Iterator[Arch]:
         """Every distinct architecture once, budget apart. For small spaces."""

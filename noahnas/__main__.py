@@ -1,0 +1,5 @@
+"""`python -m noahnas`."""
+
+from noahnas.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The command line: parses, calls, prints. Whatever it does, five lines of Python can do.
+
+Command functions import what they need when they run: `noahnas --help` loads no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from noahnas import __version__
+from noahnas.cli.look import predict, strategies
+from noahnas.cli.runs import retrain, search
+from noahnas.cli.space import space_app
+from noahnas.errors import NoahnasError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Find the best small trainable parts for a frozen vision transformer.
+
+    `noahnas search` alone runs a whole search on embedded data in under three minutes. With your
+    own images and backbone:
+
+    `noahnas search --data DIR --backbone vit_base_patch16_224.orig_in21k --space noah-vtab`""",
+)
+for command in (search, retrain, predict, strategies):
+    app.command()(command)
+app.add_typer(space_app, name="space")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and exit code 2."""
+    try:
+        app()
+    except NoahnasError as e:
+        sys.stderr.write(f"error: {e}\n")
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"noahnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,56 @@
+"""`noahnas predict` and `noahnas strategies`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from noahnas.cli.options import Json
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    as_json: Json = False,
+) -> None:
+    """Classify image files with a run's retrained winner."""
+    from noahnas.export import load
+
+    found = load(run).predict(images)
+    if as_json:
+        typer.echo(json.dumps([vars(prediction) for prediction in found], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("image", "class", "probability")
+    for prediction in found:
+        table.add_row(prediction.path, prediction.label, f"{prediction.probability:.3f}")
+    Console().print(table)
+
+
+def strategies(as_json: Json = False) -> None:
+    """List the installed search strategies, their options and where each comes from."""
+    from noahnas import registry
+    from noahnas.strategy import GROUP, Strategy, options_of
+
+    rows: list[dict[str, Any]] = []
+    for name in registry.installed(GROUP):
+        kind: type[Strategy] = registry.resolve(GROUP, name, "strategy")
+        options = {key: parameter.default for key, parameter in options_of(kind).items()}
+        origin = registry.origin(GROUP, name)
+        rows.append({"name": name, "summary": kind.summary, "options": options, "from": origin})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("strategy", "what it does", "options (--set name=value)", "from")
+    for row in rows:
+        told = " ".join(f"{key}={value}" for key, value in row["options"].items()) or "none"
+        table.add_row(row["name"], row["summary"], told, row["from"])
+    Console().print(table)

@@ -1,0 +1,250 @@
+"""`noahnas search` and `noahnas retrain`: what makes a run directory."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noahnas.cli.options import (
+    Backbone,
+    Data,
+    Device,
+    Epochs,
+    Json,
+    Out,
+    RecipeName,
+    Seed,
+    SplitSeed,
+)
+from noahnas.errors import NoahnasError
+
+if TYPE_CHECKING:
+    from noahnas.recipe import Recipe
+    from noahnas.train import Report
+
+INTERRUPTED = 130
+DEFAULT_BACKBONE = "vit-digits"
+DEFAULT_SPACE = {DEFAULT_BACKBONE: "tiny"}
+
+
+def search(
+    context: typer.Context,
+    strategy: Annotated[str, typer.Option(help="See `noahnas strategies`.")] = "evolution",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="A shipped space (`noahnas space list`) or a space file. "
+            "[default: tiny with the embedded backbone, else noah-vtab]"
+        ),
+    ] = None,
+    data: Data = "digits",
+    backbone: Backbone = DEFAULT_BACKBONE,
+    recipe: RecipeName = "default",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Architectures to evaluate, instead of the recipe's.")
+    ] = None,
+    supernet_epochs: Epochs = None,
+    retrain_epochs: Epochs = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the strategy, NAME=VALUE; may be repeated."),
+    ] = None,
+    seed: Seed = 0,
+    split_seed: SplitSeed = 0,
+    device: Device = "auto",
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run directory; its inputs are its own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a supernet, search it, retrain the winner, test it once.
+
+    The run directory holds run.json (inputs, digests, versions), the supernet, the study (an
+    Optuna journal), best.yaml, best.safetensors and result.json. A run that was interrupted goes
+    on with --resume RUN.
+    """
+    if resume:
+        _refuse_inputs_beside_resume(context)
+        from noahnas.pipeline import resume as go_on
+
+        _run(resume, lambda report: go_on(resume, report), as_json)
+        return
+    from noahnas.pipeline import Inputs, start
+    from noahnas.space import Space
+    from noahnas.space.document import parse_count
+
+    chosen = Space.load(space or DEFAULT_SPACE.get(backbone, "noah-vtab"))
+    if budget:
+        try:
+            chosen = chosen.with_budget(parse_count(budget))
+        except ValueError as e:
+            raise typer.BadParameter(str(e), param_hint="--budget") from None
+    inputs = Inputs(
+        data=_data(data),
+        backbone=_file(backbone),
+        recipe=_recipe(recipe, trials, supernet_epochs, retrain_epochs),
+        seed=seed,
+        split_seed=split_seed,
+        device=device,
+        space=chosen,
+        strategy=strategy,
+        options=_options(options or []),
+    )
+    out = out or _new_out(strategy)
+    _run(out, lambda report: start(out, inputs, report), as_json)
+
+
+def retrain(
+    context: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A finished run, whose winner, data, backbone and recipe are used."),
+    ] = None,
+    arch: Annotated[
+        Path | None, typer.Option(help="Architecture file (YAML), instead of the run's winner.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
+    retrain_epochs: Epochs = None,
+    seed: Seed = 0,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="Else the run's.")] = None,
+    device: Device = "auto",
+    out: Out = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run directory.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one architecture on train + val and test it once, in a new run directory.
+
+    `noahnas retrain RUN --seed 1` repeats a run's winner with another seed;
+    `noahnas retrain --arch my.yaml --data DIR --backbone NAME` trains an architecture of your own.
+    """
+    from noahnas.pipeline import Inputs, start
+    from noahnas.pipeline import resume as go_on
+
+    if resume:
+        _refuse_inputs_beside_resume(context)
+        _run(resume, lambda report: go_on(resume, report), as_json)
+        return
+    from noahnas.rundir import RunDirectory
+    from noahnas.space import Arch
+
+    if not run and not arch:
+        raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
+    of = Inputs.from_dict(RunDirectory.open(run).inputs["inputs"]) if run else None
+    chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
+    known = of.recipe if of and not recipe else _recipe(recipe or "default", None, None, None)
+    inputs = Inputs(
+        data=_data(data) if data else of.data if of else "digits",
+        backbone=_file(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
+        recipe=_with_epochs(known, None, None, retrain_epochs),
+        seed=seed,
+        split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
+        device=device,
+        arch=chosen,
+    )
+    out = out or _new_out("retrain")
+    _run(out, lambda report: start(out, inputs, report), as_json)
+
+
+def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) -> None:
+    """Do the work with progress on stderr, then print its table or JSON on stdout."""
+    import optuna
+    from rich.console import Console
+
+    from noahnas.report.progress import ProgressView
+    from noahnas.report.tables import result_table
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ProgressView(Console(stderr=True)) as view:
+            result = work(view.update)
+    except KeyboardInterrupt:
+        if (out / "run.json").exists():
+            sys.stderr.write(f"interrupted; go on with: noahnas search --resume {out}\n")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps({"run": str(out)} | dict(result), indent=2))
+    else:
+        Console().print(result_table(result, str(out)))
+
+
+def _refuse_inputs_beside_resume(context: typer.Context) -> None:
+    """A resumed run has its inputs; one given beside --resume would be silently ignored."""
+    given = [
+        f"--{'set' if name == 'options' else name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("resume", "as_json")
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")
+
+
+def _recipe(
+    name: str, trials: int | None, supernet_epochs: int | None, retrain_epochs: int | None
+) -> Recipe:
+    from noahnas.recipe import Recipe
+
+    return _with_epochs(Recipe.load(name), trials, supernet_epochs, retrain_epochs)
+
+
+def _with_epochs(
+    recipe: Recipe, trials: int | None, supernet_epochs: int | None, retrain_epochs: int | None
+) -> Recipe:
+    from dataclasses import replace
+
+    if trials:
+        recipe = replace(recipe, trials=trials)
+    if supernet_epochs:
+        recipe = replace(recipe, supernet=replace(recipe.supernet, epochs=supernet_epochs))
+    if retrain_epochs:
+        recipe = replace(recipe, retrain=replace(recipe.retrain, epochs=retrain_epochs))
+        recipe = replace(recipe, probe=replace(recipe.probe, epochs=retrain_epochs))
+    return recipe
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    options = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"'{item}' is not NAME=VALUE", param_hint="--set")
+        options[name] = value
+    return options
+
+
+def _data(spec: str) -> str:
+    """A directory as an absolute path, so that a run can be resumed from anywhere."""
+    return str(Path(spec).resolve()) if Path(spec).is_dir() else spec
+
+
+def _file(spec: str) -> str:
+    name, at, path = spec.rpartition("@")
+    return f"{name}{at}{Path(path).resolve()}" if Path(path).is_file() else spec
+
+
+def _winner(run: Path) -> Path:
+    if not (run / "best.yaml").is_file():
+        raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
+    return run / "best.yaml"
+
+
+def _new_out(name: str) -> Path:
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out, count = stem, 2
+    while out.exists():
+        out, count = stem.with_name(f"{stem.name}-{count}"), count + 1
+    return out

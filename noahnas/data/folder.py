@@ -1,0 +1,115 @@
+"""Image folders: DIR/train|val|test/CLASS/*, or DIR/CLASS/* split by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from noahnas.data.dataset import SPLITS, Dataset, Split, stratified
+from noahnas.errors import DataError
+
+SUFFIXES = frozenset(Image.registered_extensions())
+SHARE = 0.2  # of the images held out as val, and again as test, where no folder holds them
+Item = tuple[Path, int]  # image file, label
+
+
+def load_folder(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
+    """Read an image folder.
+
+    With DIR/train/CLASS, DIR/val/CLASS and DIR/test/CLASS the splits are as given; a missing val or
+    test is taken out of train, 20 % of each class. Otherwise DIR/CLASS is split 60/20/20, each
+    class in proportion, by `split_seed`.
+
+    Raises:
+        DataError: if there is no image, a class differs between splits, or a file is unreadable.
+    """
+    root = Path(argument)
+    if not root.is_dir():
+        raise DataError(f"{root} is no directory")
+    given = [split for split in SPLITS if (root / split).is_dir()]
+    if given and "train" not in given:
+        raise DataError(f"{root} has {' and '.join(given)} but no train folder")
+    classes = tuple(_folders(root / "train" if given else root))
+    found = {split: _items(root / split, classes) for split in given}
+    if not given:
+        found = {"train": _items(root, classes)}
+    if not found["train"]:
+        raise DataError(f"{root}: no image in {'train/CLASS' if given else 'CLASS'} folders")
+    found = _complete(found, classes, np.random.default_rng(split_seed), root)
+    splits = {name: decode(items, size) for name, items in found.items()}
+    return Dataset(str(root), classes, splits["train"], splits["val"], splits["test"])
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _items(root: Path, classes: Sequence[str]) -> list[Item]:
+    names = _folders(root)
+    strange = sorted(set(names) - set(classes))
+    if strange:
+        raise DataError(f"{root} has classes that train lacks: {', '.join(strange[:5])}")
+    return [
+        (path, classes.index(name))
+        for name in names
+        for path in sorted((root / name).rglob("*"))
+        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _complete(
+    found: dict[str, list[Item]], classes: Sequence[str], rng: np.random.Generator, root: Path
+) -> dict[str, list[Item]]:
+    """Take the splits that are missing out of train."""
+    missing = [split for split in ("val", "test") if split not in found]
+    if not missing:
+        return found
+    items = found["train"]
+    labels = np.array([label for _, label in items], dtype=np.int64)
+    few = [name for i, name in enumerate(classes) if (labels == i).sum() <= len(missing)]
+    if few:
+        raise DataError(
+            f"{root}: too few images of {', '.join(few[:5])} to hold out {' and '.join(missing)}: "
+            f"at least {len(missing) + 1} needed in each class"
+        )
+    parts = stratified(labels, [SHARE] * len(missing), rng)
+    taken = {name: [items[i] for i in part] for name, part in zip(missing, parts, strict=False)}
+    return found | taken | {"train": [items[i] for i in parts[-1]]}
+
+
+def decode(items: Sequence[Item], size: tuple[int, int]) -> Split:
+    """Read images in parallel, as RGB, upright, resized directly to `size` (height, width).
+
+    Raises:
+        DataError: naming the unreadable files.
+    """
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda item: read_image(item[0], size), items))
+    broken = [image for image in images if isinstance(image, str)]
+    if broken:
+        more = f"; {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise DataError(f"unreadable images: {'; '.join(broken[:3])}{more}: mend or remove them")
+    stack = (
+        np.stack([image for image in images if not isinstance(image, str)])
+        if images
+        else (np.zeros((0, *size, 3), np.uint8))
+    )
+    labels = torch.tensor([label for _, label in items], dtype=torch.int64)
+    return Split(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), labels)  # (n, 3, H, W)
+
+
+def read_image(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+    """One image as (H, W, 3) uint8, or a sentence that says why it cannot be read."""
+    try:
+        with Image.open(path) as raw:
+            image = ImageOps.exif_transpose(raw).convert("RGB")
+            return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+        return f"{path} ({str(e).splitlines()[0] if str(e) else type(e).__name__})"
+    except Image.DecompressionBombError:
+        return f"{path} (too many pixels)"

@@ -1,0 +1,104 @@
+"""Evaluating an architecture on a split, under weights as they are."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from noahnas.backbone import Preprocess
+from noahnas.data import Split
+from noahnas.errors import NoahnasError, TrainingError
+from noahnas.space import Arch
+from noahnas.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one evaluation measured."""
+
+    accuracy: float  # in [0, 1], on `split`
+    balanced_accuracy: float  # mean of the classes' accuracies, in [0, 1], on `split`
+    loss: float  # mean cross-entropy in nats, on `split`
+    params: int  # trainable prompt parameters, head excluded
+    passes: int  # images through the backbone, forward equivalents
+    split: str  # "val" during search; "test" once, after retraining
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What a search maximises: accuracy, ties broken by loss."""
+        return self.accuracy, -self.loss
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON holds them."""
+        return asdict(self)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device; auto takes a GPU when there is one.
+
+    Raises:
+        NoahnasError: if the device is unknown or absent.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise NoahnasError(f"unknown device '{name}' (known: auto, cpu, cuda)")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise NoahnasError("no CUDA device here; use --device cpu or --device auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def precision(device: torch.device) -> str:
+    """The precision used on a device: bf16 where it is faster (a GPU that has it), else fp32."""
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def autocast(device: torch.device) -> Any:
+    """A context in which a forward runs in the device's precision."""
+    if precision(device) == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+@torch.inference_mode()
+def evaluate(
+    net: Supernet,
+    arch: Arch,
+    data: Split,
+    split: str,
+    *,
+    preprocess: Preprocess,
+    device: torch.device,
+    images: int | None = None,
+    batch_size: int = 256,
+) -> Result:
+    """Accuracy and loss of `arch` on the first `images` of a split (None: all of them).
+
+    Raises:
+        TrainingError: if a logit is not finite.
+    """
+    net.eval()
+    part = data if images is None else Split(data.images[:images], data.labels[:images])
+    losses, hits = [], []
+    for x, y in part.batches(batch_size, preprocess, device):
+        with autocast(device):
+            logits = net(x, arch)  # (b, classes)
+        logits = logits.float()
+        losses.append(F.cross_entropy(logits, y, reduction="none").cpu())  # (b)
+        hits.append((logits.argmax(dim=1) == y).cpu())  # (b)
+    loss, hit = torch.cat(losses), torch.cat(hits)  # (n), (n)
+    if not torch.isfinite(loss).all():
+        raise TrainingError(f"the logits of {arch!r} on {split} are not finite")
+    per_class = [hit[part.labels == c].float().mean().item() for c in part.labels.unique()]
+    return Result(
+        accuracy=hit.float().mean().item(),
+        balanced_accuracy=sum(per_class) / len(per_class),
+        loss=loss.double().mean().item(),
+        params=net.params(arch),
+        passes=len(part),
+        split=split,
+    )

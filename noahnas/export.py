@@ -1,0 +1,119 @@
+"""Weights out and in: the trained parts of a network as safetensors, and a run as a module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from noahnas.backbone import Preprocess, load_backbone
+from noahnas.data.folder import read_image
+from noahnas.errors import DataError, RunError
+from noahnas.rundir import RunDirectory, write_atomic
+from noahnas.space import Arch
+from noahnas.supernet import Supernet
+
+BEST = "best.safetensors"
+
+
+def save_trained(path: Path, net: Supernet, about: Mapping[str, Any]) -> None:
+    """Write the prompt modules and the head, whole or not at all; `about` goes to the header."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in net.trainable().items()}
+    write_atomic(path, save(tensors, {"noahnas": json.dumps(dict(about))}))
+
+
+def load_trained(path: Path, net: Supernet) -> dict[str, Any]:
+    """Load what `save_trained` wrote into a network of the same shape; returns `about`.
+
+    Raises:
+        RunError: if the file is absent, damaged or of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+            about: dict[str, Any] = json.loads((f.metadata() or {}).get("noahnas", "{}"))
+    except (SafetensorError, OSError, ValueError) as e:
+        raise RunError(f"{path} cannot be read: {e}") from e
+    wanted = {name: tuple(value.shape) for name, value in net.trainable().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+        raise RunError(f"{path} does not fit the network: {odd} differs")
+    net.load_state_dict(tensors, strict=False)
+    return about
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable class of one image."""
+
+    path: str
+    label: str
+    probability: float  # softmax, in [0, 1]
+
+
+class Tuned(nn.Module):
+    """A retrained architecture: images in, logits out."""
+
+    def __init__(
+        self, net: Supernet, arch: Arch, classes: Sequence[str], preprocess: Preprocess
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.arch = arch
+        self.classes = tuple(classes)
+        self.preprocess = preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised by `preprocess` -> logits (B, classes)."""
+        logits: Tensor = self.net(images, self.arch)
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
+        """Classify image files.
+
+        Raises:
+            DataError: if a file cannot be read as an image.
+        """
+        device = next(self.parameters()).device
+        mean = torch.tensor(self.preprocess.mean, device=device).view(1, -1, 1, 1)  # (1, 3, 1, 1)
+        std = torch.tensor(self.preprocess.std, device=device).view(1, -1, 1, 1)  # (1, 3, 1, 1)
+        found = []
+        for path in paths:
+            image = read_image(Path(path), self.preprocess.size)  # (H, W, 3)
+            if isinstance(image, str):
+                raise DataError(f"unreadable image: {image}")
+            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, H, W)
+            logits = self((pixels.to(device, torch.float32) / 255 - mean) / std)  # (1, classes)
+            probability, index = logits.softmax(dim=1)[0].max(dim=0)
+            found.append(Prediction(str(path), self.classes[int(index)], probability.item()))
+        return found
+
+
+def load(run: str | Path) -> Tuned:
+    """The retrained winner of a run as a module in eval mode, on the CPU.
+
+    Raises:
+        RunError: if the run is not finished, damaged, or its backbone has changed.
+        BackboneError: if its backbone cannot be loaded.
+    """
+    folder = RunDirectory.open(Path(run))
+    if not (folder.path / "result.json").is_file():
+        raise RunError(f"{run} is not finished; go on with it: noahnas search --resume {run}")
+    about = folder.inputs
+    arch = Arch.from_dict(folder.read_json("result.json")["arch"])
+    backbone = load_backbone(about["inputs"]["backbone"])
+    if backbone.digest != about["digests"]["backbone"]:
+        raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")
+    classes = about["classes"]
+    net = Supernet(backbone.model, arch, len(classes))
+    load_trained(folder.path / BEST, net)
+    return Tuned(net, arch, classes, backbone.preprocess).eval()

@@ -1,0 +1,283 @@
+"""A whole run in its directory: supernet → search → retrain, each stage resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noahnas.backbone import Backbone, load_backbone
+from noahnas.data import Dataset, load_data
+from noahnas.errors import RunError
+from noahnas.evaluate import Result, choose_device, evaluate, precision
+from noahnas.export import BEST, load_trained, save_trained
+from noahnas.recipe import Recipe, Stage
+from noahnas.retrain import retrain
+from noahnas.rundir import RunDirectory, write_atomic
+from noahnas.search import search
+from noahnas.space import Arch, Space, parse_space
+from noahnas.space.load import format_space
+from noahnas.strategy import Proposal, make_strategy
+from noahnas.study import Study
+from noahnas.supernet import Supernet
+from noahnas.train import Report, TrainLog, build, train
+
+SUPERNET = "supernet.safetensors"
+STAGES = "stages.json"  # what each finished stage measured
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a run depends on."""
+
+    data: str  # source name or directory
+    backbone: str  # embedded name, timm name, file, or NAME@FILE
+    recipe: Recipe
+    seed: int = 0
+    split_seed: int = 0
+    device: str = "auto"
+    space: Space | None = None  # of a search
+    strategy: str = ""  # of a search
+    options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
+    arch: Arch | None = None  # of a retraining alone
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as run.json holds them."""
+        plain: dict[str, Any] = {
+            "data": self.data,
+            "backbone": self.backbone,
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "split_seed": self.split_seed,
+            "device": self.device,
+        }
+        if self.space:
+            plain |= {
+                "space": format_space(self.space),
+                "strategy": self.strategy,
+                "options": dict(self.options),
+            }
+        return plain | ({"arch": self.arch.to_dict()} if self.arch else {})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Inputs:
+        """The inverse of `to_dict`."""
+        given = dict(values) | {"recipe": Recipe.from_dict(values["recipe"])}
+        if "space" in given:
+            given["space"] = parse_space(given["space"], "run.json")
+        if "arch" in given:
+            given["arch"] = Arch.from_dict(given["arch"])
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    inputs: Inputs
+    backbone: Backbone
+    data: Dataset
+    device: torch.device
+
+    def digests(self) -> dict[str, str]:
+        return {"backbone": self.backbone.digest, "data": self.data.digest}
+
+    def fresh(self, stage: Stage) -> Backbone:
+        """The backbone once more, with the stage's drop-path; a network takes it for itself."""
+        return load_backbone(self.inputs.backbone, stage.drop_path)
+
+
+def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[str, Any]:
+    """Run a search, or a retraining alone, in a new directory; returns what result.json holds.
+
+    Everything that can be wrong with the inputs is found before the directory is made.
+
+    Raises:
+        NoahnasError: of the kind of what is wrong.
+    """
+    loaded = _load(inputs)
+    about = {
+        "command": "search" if inputs.space else "retrain",
+        "inputs": inputs.to_dict(),
+        "digests": loaded.digests(),
+        "classes": list(loaded.data.classes),
+        "images": {name: len(loaded.data.split(name)) for name in ("train", "val", "test")},
+        "device": str(loaded.device),
+        "precision": precision(loaded.device),
+        "threads": torch.get_num_threads(),
+    }
+    return _stages(RunDirectory.create(out, about), loaded, report)
+
+
+def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
+    """Go on with a run that was cut short; a finished one returns its result.
+
+    Raises:
+        RunError: if it is no run, another process is at work in it, or its inputs have changed.
+    """
+    run = RunDirectory.open(path)
+    if (path / "result.json").is_file():
+        return run.read_json("result.json")
+    about = run.inputs
+    loaded = _load(Inputs.from_dict(about["inputs"]))
+    for what, digest in loaded.digests().items():
+        if digest != about["digests"][what]:
+            raise RunError(f"the {what} has changed since {path} was begun; start a new run")
+    return _stages(run, loaded, report)
+
+
+def _load(inputs: Inputs) -> _Loaded:
+    device = choose_device(inputs.device)
+    backbone = load_backbone(inputs.backbone)
+    if inputs.space:
+        space = inputs.space.bind(backbone.model)
+        make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
+        space.check_budget()
+    data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
+    return _Loaded(inputs, backbone, data, device)
+
+
+def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
+    with run.locked():
+        inputs = loaded.inputs
+        done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
+
+        def stage(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+            if name not in done:
+                done[name] = work()
+                run.write_json(STAGES, done)
+                (run.path / f"{name}.ckpt").unlink(missing_ok=True)
+            found: dict[str, Any] = done[name]
+            return found
+
+        if inputs.space:
+            space = inputs.space.bind(loaded.backbone.model)
+            net = build(
+                loaded.fresh(inputs.recipe.supernet),
+                space,
+                len(loaded.data.classes),
+                inputs.recipe.supernet,
+                inputs.seed,
+            ).to(loaded.device)
+            stage("supernet", lambda: _supernet(run, loaded, net, space, report))
+            load_trained(run.path / SUPERNET, net)
+            found = stage("search", lambda: _search(run, loaded, net, space, report))
+            arch = Arch.from_dict(found["arch"])
+        else:
+            arch = inputs.arch or Arch()
+        write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
+        stage("retrain", lambda: _retrain(run, loaded, arch, "retrain", report))
+        stage("probe", lambda: _retrain(run, loaded, Arch(), "probe", report))
+        result = _result(loaded, arch, done)
+        run.write_json("result.json", result)
+        return result
+
+
+def _supernet(
+    run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
+) -> dict[str, Any]:
+    log = train(
+        net,
+        loaded.data.train,
+        loaded.inputs.recipe.supernet,
+        name="supernet",
+        draw=space.draw,
+        preprocess=loaded.backbone.preprocess,
+        device=loaded.device,
+        seed=loaded.inputs.seed,
+        checkpoint=run.path / "supernet.ckpt",
+        report=report,
+    )
+    save_trained(run.path / SUPERNET, net, {"space": space.to_dict()} | loaded.digests())
+    return _cost(log)
+
+
+def _search(
+    run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
+) -> dict[str, Any]:
+    inputs = loaded.inputs
+
+    def score(proposal: Proposal) -> Result:
+        return evaluate(
+            net,
+            proposal.arch,
+            loaded.data.val,
+            "val",
+            preprocess=loaded.backbone.preprocess,
+            device=loaded.device,
+            images=proposal.images,
+        )
+
+    outcome = search(
+        make_strategy(inputs.strategy, space, inputs.seed, inputs.options),
+        score,
+        Study.journal(run.path / "study.journal", space),
+        trials=inputs.recipe.trials,
+        batch=inputs.recipe.batch,
+        report=report,
+    )
+    return {
+        "arch": outcome.best.arch.to_dict(),
+        "result": outcome.best.result.to_dict(),
+        "evaluations": outcome.evaluations,
+        "exhausted": outcome.exhausted,
+        "passes": outcome.passes,
+        "seconds": outcome.seconds,
+    }
+
+
+def _retrain(
+    run: RunDirectory, loaded: _Loaded, arch: Arch, name: str, report: Report
+) -> dict[str, Any]:
+    recipe, inputs = loaded.inputs.recipe, loaded.inputs
+    stage = recipe.retrain if name == "retrain" else recipe.probe
+    trained = retrain(
+        arch,
+        loaded.fresh(stage),
+        loaded.data,
+        stage,
+        name=name,
+        seed=inputs.seed,
+        device=loaded.device,
+        checkpoint=run.path / f"{name}.ckpt",
+        report=report,
+    )
+    if name == "retrain":
+        save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
+    head = sum(p.numel() for p in trained.net.head.parameters())
+    return {"result": trained.result.to_dict(), "head": head} | _cost(trained.log)
+
+
+def _cost(log: TrainLog) -> dict[str, Any]:
+    return asdict(log)
+
+
+def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
+    inputs, tested = loaded.inputs, done["retrain"]
+    result: dict[str, Any] = {
+        "data": loaded.data.name,
+        "backbone": inputs.backbone,
+        "seed": inputs.seed,
+        "recipe": inputs.recipe.name,
+        "arch": arch.to_dict(),
+        "digest": arch.digest,
+        "params": tested["result"]["params"],
+        "params_with_head": tested["result"]["params"] + tested["head"],
+        "test": tested["result"],
+        "probe": done["probe"]["result"],
+        "cost": {
+            name: {"seconds": found["seconds"], "passes": found["passes"]}
+            for name, found in done.items()
+        },
+    }
+    if inputs.space:
+        found = done["search"]
+        result |= {
+            "space": inputs.space.name,
+            "strategy": inputs.strategy,
+            "val": found["result"],
+            "evaluations": found["evaluations"],
+            "exhausted": found["exhausted"],
+        }
+    return result

@@ -1,0 +1,114 @@
+"""The run directory: where a run's inputs, state and results stand; one writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from noahnas.errors import RunError
+
+RECORDED = ("noahnas", "torch", "timm", "optuna", "numpy")
+
+
+class RunDirectory:
+    """A directory that holds one run: `run.json` first, `result.json` last.
+
+    Every file is written beside its place and renamed, so none is ever half there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, inputs: Mapping[str, Any]) -> RunDirectory:
+        """Make a new directory and write its inputs.
+
+        Raises:
+            RunError: if it exists and is not empty, or cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                hint = f"choose another --out, or go on with it: noahnas search --resume {path}"
+                raise RunError(f"{path} exists and is not empty; {hint}")
+            run = cls(path)
+            run.write_json("run.json", dict(inputs) | {"versions": versions()})
+        except OSError as e:
+            raise RunError(f"{path} cannot be used: {e.strerror or e}") from e
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RunError: if there is none.
+        """
+        if not (path / "run.json").is_file():
+            raise RunError(f"{path} is no run: it has no run.json")
+        return cls(path)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return self.read_json("run.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            RunError: if it is absent or damaged.
+        """
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as e:
+            raise RunError(f"{path} cannot be read: {e}") from e
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: not a JSON object")
+        return value
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file, whole or not at all."""
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        write_atomic(self.path / name, (text + "\n").encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that writes here; a process that dies lets go by itself.
+
+        Raises:
+            RunError: if another process is at work in this run.
+        """
+        with (self.path / "run.lock").open("w") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"another process is at work in {self.path}") from None
+            yield
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename over it. For one writer at a time."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with beside.open("wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED}

@@ -1,0 +1,128 @@
+"""The search loop: budget, de-duplication, persistence and progress, for any strategy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from noahnas.errors import StrategyError
+from noahnas.evaluate import Result
+from noahnas.strategy import Proposal, Strategy, Trial
+from noahnas.study import Entry, Study
+from noahnas.train import Progress, Report
+
+Evaluate = Callable[[Proposal], Result]
+FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found."""
+
+    best: Trial
+    evaluations: int  # distinct architectures evaluated
+    passes: int  # images through the backbone, forward equivalents
+    seconds: float  # of the evaluations
+    exhausted: bool  # the strategy had no more to propose before the budget of trials was spent
+
+
+def search(
+    strategy: Strategy,
+    evaluate: Evaluate,
+    study: Study,
+    *,
+    trials: int,
+    batch: int,
+    report: Report = lambda _: None,
+) -> Outcome:
+    """Ask, evaluate, tell, until `trials` distinct architectures are evaluated.
+
+    Goes on where `study` stands: the strategy, which must be new, is told its history; an ask that
+    was cut short is asked again, which gives the same proposals, and what was not evaluated is. A
+    proposal seen before is scored from the study and costs nothing.
+
+    Args:
+        strategy: a new one.
+        evaluate: scores a proposal on the validation split.
+        study: where every trial is written, before the strategy is told.
+        trials: distinct architectures to evaluate, those of the study included.
+        batch: architectures asked for at a time.
+        report: called after each trial.
+
+    Raises:
+        StrategyError: if the strategy proposes what is infeasible, or nothing at all.
+    """
+    entries = study.entries()
+    known = {key: e.result for e in entries if e.result and (key := _key(e.proposal))}
+    asked_at = entries[-1].asked_at if entries else 0
+    strategy.tell([entry.trial for entry in entries[:asked_at]])
+    pending = entries[asked_at:]
+    futile = 0
+    while pending or (len(known) < trials and futile < FUTILE_ASKS):
+        if not pending or len(pending) < pending[0].of:
+            size = pending[0].asked if pending else min(batch, trials - len(known))
+            proposals = strategy.ask(size)
+            if not proposals:
+                break
+            for proposal in proposals:
+                _check(strategy, proposal)
+            rest = proposals[len(pending) :]
+            pending += [study.start(p, asked_at, size, len(proposals)) for p in rest]
+        before = len(known)
+        told = [_finished(entry, evaluate, study, known, trials, report) for entry in pending]
+        strategy.tell([entry.trial for entry in told])
+        asked_at += len(told)
+        pending = []
+        futile = 0 if len(known) > before else futile + 1
+    return _outcome(study, trials, strategy)
+
+
+def _key(proposal: Proposal) -> tuple[str, int | None]:
+    return proposal.arch.digest, proposal.images
+
+
+def _check(strategy: Strategy, proposal: Proposal) -> None:
+    name, space = type(strategy).__name__, strategy.space
+    reason = space.misfit(proposal.arch)
+    if reason:
+        raise StrategyError(f"{name} proposed an arch outside the space: {reason}")
+    if not space.feasible(proposal.arch):
+        raise StrategyError(f"{name} proposed {proposal.arch!r}, which exceeds the budget")
+
+
+def _finished(
+    entry: Entry,
+    evaluate: Evaluate,
+    study: Study,
+    known: dict[tuple[str, int | None], Result],
+    trials: int,
+    report: Report,
+) -> Entry:
+    if entry.result:
+        return entry
+    key = _key(entry.proposal)
+    if key in known:
+        return study.finish(entry, known[key], 0.0, repeat=True)
+    began = time.perf_counter()
+    result = evaluate(entry.proposal)
+    entry = study.finish(entry, result, time.perf_counter() - began)
+    known[key] = result
+    best = max(known.values(), key=lambda r: r.rank)
+    report(Progress("search", len(known), trials, f"best val {best.accuracy:.3f}"))
+    return entry
+
+
+def _outcome(study: Study, trials: int, strategy: Strategy) -> Outcome:
+    fresh = [entry for entry in study.entries() if entry.result and not entry.repeat]
+    if not fresh:
+        raise StrategyError(f"{type(strategy).__name__} proposed nothing")
+    whole = [entry.trial for entry in fresh if entry.proposal.images is None]
+    best = max(whole or [entry.trial for entry in fresh], key=lambda t: t.result.rank)
+    return Outcome(
+        best=best,
+        evaluations=len(fresh),
+        passes=sum(entry.trial.result.passes for entry in fresh),
+        seconds=sum(entry.seconds for entry in fresh),
+        exhausted=len(fresh) < trials,
+    )

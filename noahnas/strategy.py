@@ -1,0 +1,142 @@
+"""What a strategy is, and how one is found: a function of (space, seed, history)."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from noahnas.errors import StrategyError, unknown
+from noahnas.evaluate import Result
+from noahnas.registry import installed, resolve
+from noahnas.space import Arch, Space
+
+GROUP = "noahnas.strategies"
+TRIES = 1000  # draws after which a space counts as exhausted
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An arch to evaluate."""
+
+    arch: Arch
+    images: int | None = None  # validation images that suffice; None = all
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluated arch."""
+
+    proposal: Proposal
+    result: Result
+
+    @property
+    def arch(self) -> Arch:
+        """The arch evaluated."""
+        return self.proposal.arch
+
+
+class Strategy(ABC):
+    """Proposes architectures; learns from what they scored.
+
+    A strategy's state is a function of (space, seed, history): randomness comes from `rng()`,
+    which depends on the seed and the length of the history, never from a generator carried along.
+    So a search that died goes on with a new strategy of the same seed that is told the history
+    again, in one piece or in many.
+
+    Options are keyword arguments of the subclass's `__init__` after `(space, seed)`, each with a
+    type and a default; `--set name=value` is checked against them.
+    """
+
+    summary: ClassVar[str] = ""  # one line for `noahnas strategies`
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.space = space
+        self.seed = seed
+        self.history: list[Trial] = []
+
+    @abstractmethod
+    def ask(self, n: int) -> list[Proposal]:
+        """At most `n` feasible architectures, distinct and not in the history; [] = no more."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn what was evaluated, in the order it was asked for."""
+        self.history.extend(trials)
+
+    def rng(self) -> np.random.Generator:
+        """The generator of the next ask."""
+        return np.random.default_rng([self.seed, len(self.history)])
+
+    def fresh(self, draw: Callable[[int], Arch], n: int) -> list[Proposal]:
+        """`n` proposals from `draw(position)`, feasible and new; fewer if the space runs out.
+
+        `position` counts this strategy's proposals from the start of the search.
+        """
+        seen = {trial.arch for trial in self.history}
+        proposals: list[Proposal] = []
+        for position in range(len(self.history), len(self.history) + n):
+            arch = next((a for a in self._tries(draw, position) if a not in seen), None)
+            if arch is None:
+                break
+            seen.add(arch)
+            proposals.append(Proposal(arch))
+        return proposals
+
+    def _tries(self, draw: Callable[[int], Arch], position: int) -> Iterator[Arch]:
+        for _ in range(TRIES):
+            arch = draw(position)
+            if self.space.feasible(arch):
+                yield arch
+
+
+def strategies() -> list[str]:
+    """Names of the installed strategies."""
+    return list(installed(GROUP))
+
+
+def make_strategy(
+    name: str, space: Space, seed: int, options: Mapping[str, str] | None = None
+) -> Strategy:
+    """A strategy by name, its options given as text.
+
+    Raises:
+        StrategyError: if the name or an option is unknown, or a value is not of the option's type.
+    """
+    kind: type[Strategy] = resolve(GROUP, name, "strategy", StrategyError)
+    known = options_of(kind)
+    values = {}
+    for key, text in (options or {}).items():
+        if key not in known:
+            raise StrategyError(f"{name}: {unknown('option', key, known)}")
+        values[key] = _value(name, key, text, known[key].annotation)
+    try:
+        return kind(space, seed, **values)
+    except ValueError as e:
+        raise StrategyError(f"{name}: {e}") from e
+
+
+def options_of(kind: type[Strategy]) -> dict[str, inspect.Parameter]:
+    """A strategy's options: the parameters of its `__init__` after `(self, space, seed)`."""
+    hints = typing.get_type_hints(kind.__init__)
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[3:]
+    return {p.name: p.replace(annotation=hints.get(p.name, str)) for p in parameters}
+
+
+def _value(strategy: str, key: str, text: str, kind: Any) -> Any:
+    if typing.get_origin(kind) is Literal:
+        if text not in typing.get_args(kind):
+            raise StrategyError(f"{strategy}: {unknown(key, text, typing.get_args(kind))}")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise StrategyError(f"{strategy}: {key} is true or false, not '{text}'")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise StrategyError(f"{strategy}: {key} is of type {kind.__name__}, not '{text}'") from None

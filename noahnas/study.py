@@ -1,0 +1,143 @@
+"""The study: the record of a search, kept as an Optuna study in a journal file.
+
+Any Optuna tool reads it (`optuna-dashboard RUN/study.journal`). Trials are written whole: once as
+RUNNING when they are asked for, once as COMPLETE when they are evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from noahnas.errors import RunError
+from noahnas.evaluate import Result
+from noahnas.space import Arch, Space
+from noahnas.strategy import Proposal, Trial
+
+NAME = "search"
+ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial of the study, evaluated or not."""
+
+    number: int
+    proposal: Proposal
+    asked_at: int  # number of trials that the strategy knew when it proposed this one
+    asked: int  # how many proposals it was asked for
+    of: int  # how many it gave
+    result: Result | None
+    seconds: float  # of the evaluation
+    repeat: bool  # scored from the study itself, at no cost
+
+    @property
+    def trial(self) -> Trial:
+        """The evaluated trial, as a strategy is told it."""
+        assert self.result is not None  # callers ask for evaluated entries only
+        return Trial(self.proposal, self.result)
+
+
+class Study:
+    """Entries in the order in which they were asked for."""
+
+    def __init__(self, storage: BaseStorage, space: Space, name: str = NAME) -> None:
+        self.space = space
+        self._storage = storage
+        try:
+            self._id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        except DuplicatedStudyError:
+            self._id = storage.get_study_id_from_name(name)
+        self._distributions: dict[str, BaseDistribution] = {
+            gene.name: IntDistribution(0, len(gene.choices) - 1)
+            for gene in space.genes
+            if len(gene.choices) > 1
+        }
+
+    @classmethod
+    def journal(cls, path: Path, space: Space) -> Study:
+        """A study in a journal file of which this process is the only writer.
+
+        What a killed writer left there — half a line, or its lock — is removed.
+
+        Raises:
+            RunError: if the journal is damaged.
+        """
+        _mend(path)
+        try:
+            return cls(JournalStorage(JournalFileBackend(str(path))), space)
+        except (ValueError, KeyError) as e:
+            raise RunError(f"{path} is damaged: {e}") from e
+
+    def entries(self) -> list[Entry]:
+        """Every trial, by number."""
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        return [_entry(t) for t in sorted(trials, key=lambda t: t.number) if ASKED in t.user_attrs]
+
+    def start(self, proposal: Proposal, asked_at: int, asked: int, of: int) -> Entry:
+        """Write a proposal as RUNNING."""
+        vector = self.space.encode(proposal.arch)
+        genes = {g.name: i for g, i in zip(self.space.genes, vector, strict=True)}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params={name: genes[name] for name in self._distributions},
+            distributions=self._distributions,
+            user_attrs={
+                ASKED: {
+                    "digest": proposal.arch.digest,
+                    "arch": proposal.arch.to_dict(),
+                    "images": proposal.images,
+                    "asked_at": asked_at,
+                    "asked": asked,
+                    "of": of,
+                }
+            },
+        )
+        trial_id = self._storage.create_new_trial(self._id, template_trial=template)
+        number = self._storage.get_trial_number_from_id(trial_id)
+        return Entry(number, proposal, asked_at, asked, of, None, 0.0, repeat=False)
+
+    def finish(
+        self, entry: Entry, result: Result, seconds: float, *, repeat: bool = False
+    ) -> Entry:
+        """Write what an entry's evaluation measured; it is on disk when this returns."""
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, entry.number)
+        measured = result.to_dict() | {"seconds": seconds, "repeat": repeat}
+        self._storage.set_trial_user_attr(trial_id, MEASURED, measured)
+        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [result.accuracy])
+        return replace(entry, result=result, seconds=seconds, repeat=repeat)
+
+
+def _entry(trial: FrozenTrial) -> Entry:
+    asked: dict[str, Any] = trial.user_attrs[ASKED]
+    measured: dict[str, Any] = dict(trial.user_attrs.get(MEASURED, {}))
+    seconds, repeat = measured.pop("seconds", 0.0), measured.pop("repeat", False)
+    done = trial.state == TrialState.COMPLETE
+    return Entry(
+        trial.number,
+        Proposal(Arch.from_dict(asked["arch"]), asked["images"]),
+        asked["asked_at"],
+        asked["asked"],
+        asked["of"],
+        Result(**measured) if done else None,
+        seconds,
+        repeat,
+    )
+
+
+def _mend(path: Path) -> None:
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as f:
+                f.truncate(whole)

@@ -1,0 +1,184 @@
+"""The only training loop: the supernet, the retrained winner and the linear probe use it."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from noahnas.backbone import Backbone, Preprocess
+from noahnas.data import Split
+from noahnas.errors import RunError, TrainingError
+from noahnas.evaluate import autocast
+from noahnas.recipe import Stage
+from noahnas.rundir import write_atomic
+from noahnas.space import Arch, Space
+from noahnas.supernet import Supernet
+
+PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come."""
+
+    stage: str  # "supernet", "search", "retrain", "probe"
+    done: int  # epochs, or trials
+    total: int
+    note: str  # "loss 0.52"
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TrainLog:
+    """What a training cost."""
+
+    losses: tuple[float, ...]  # mean training loss of each epoch, in nats
+    passes: int  # images through the backbone, forward equivalents
+    seconds: float
+
+
+def build(
+    backbone: Backbone, space: Space | Arch, classes: int, stage: Stage, seed: int
+) -> Supernet:
+    """A network whose new weights are drawn from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(seed, "init"))
+        return Supernet(backbone.model, space, classes, dropout=stage.dropout)
+
+
+def train(
+    net: Supernet,
+    data: Split,
+    stage: Stage,
+    *,
+    name: str,
+    draw: Callable[[np.random.Generator], Arch],
+    preprocess: Preprocess,
+    device: torch.device,
+    seed: int,
+    checkpoint: Path,
+    report: Report = lambda _: None,
+) -> TrainLog:
+    """Train the prompt modules and the head on one arch of `draw` a step.
+
+    AdamW with a linear warm-up and a cosine decay to zero. What an epoch draws depends on (seed,
+    name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
+    on, when called again, to the same final weights.
+
+    Raises:
+        TrainingError: if the loss is not finite; the last checkpoint stays.
+        RunError: if the checkpoint is damaged or of another training.
+    """
+    net.to(device)
+    optimizer = torch.optim.AdamW(
+        net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
+    )
+    losses, seconds = _restore(checkpoint, net, optimizer, f"{name} {seed} {stage}", device)
+    steps = math.ceil(len(data) / stage.batch_size)
+    for epoch in range(len(losses), stage.epochs):
+        began = time.perf_counter()
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), epoch])
+        order = torch.from_numpy(rng.permutation(len(data)))  # (n)
+        total = torch.zeros((), device=device)
+        net.train()
+        batches = data.batches(stage.batch_size, preprocess, device, order)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(_seed(seed, f"{name} {epoch}"))
+            for step, (x, y) in enumerate(batches):
+                rate = learning_rate(stage, epoch + step / steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                total += len(y) * _step(net, optimizer, x, y, draw(rng), device)
+        losses.append(total.item() / len(data))
+        if not math.isfinite(losses[-1]):
+            raise TrainingError(
+                f"{name}: the loss of epoch {epoch + 1} is not finite; lower the learning rate "
+                f"({stage.lr:g})"
+            )
+        seconds += time.perf_counter() - began
+        _save(checkpoint, net, optimizer, f"{name} {seed} {stage}", losses, seconds)
+        report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
+    passes = PASSES_PER_TRAINING_IMAGE * len(data) * stage.epochs
+    return TrainLog(tuple(losses), passes, seconds)
+
+
+def _step(
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    arch: Arch,
+    device: torch.device,
+) -> Tensor:
+    with autocast(device):
+        loss = F.cross_entropy(net(x, arch), y)  # (b, classes), (b) -> ()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def learning_rate(stage: Stage, epoch: float) -> float:
+    """The rate at a (fractional) epoch: linear from 0 to `lr`, then half a cosine down to 0."""
+    if epoch < stage.warmup_epochs:
+        return stage.lr * epoch / stage.warmup_epochs
+    past = (epoch - stage.warmup_epochs) / max(stage.epochs - stage.warmup_epochs, 1)
+    return stage.lr * 0.5 * (1 + math.cos(math.pi * min(past, 1.0)))
+
+
+def _seed(seed: int, what: str) -> int:
+    """A torch seed from ours and a word."""
+    state = np.random.SeedSequence([seed, zlib.crc32(what.encode())]).generate_state(2)
+    return int(state[0]) << 31 | int(state[1]) >> 1
+
+
+def _save(
+    path: Path,
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    key: str,
+    losses: list[float],
+    seconds: float,
+) -> None:
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "key": key,
+            "weights": {k: v.detach() for k, v in net.trainable().items()},
+            "optimizer": optimizer.state_dict(),
+            "losses": losses,
+            "seconds": seconds,
+        },
+        buffer,
+    )
+    write_atomic(path, buffer.getvalue())
+
+
+def _restore(
+    path: Path, net: Supernet, optimizer: torch.optim.Optimizer, key: str, device: torch.device
+) -> tuple[list[float], float]:
+    if not path.exists():
+        return [], 0.0
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if saved["key"] != key:
+            raise RunError(f"{path} belongs to another training ({saved['key']}, not {key})")
+        net.load_state_dict(saved["weights"], strict=False)
+        optimizer.load_state_dict(saved["optimizer"])
+    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
+        raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
+    return list(saved["losses"]), float(saved["seconds"])
