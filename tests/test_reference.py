@@ -43,9 +43,7 @@ def test_logits_loss_and_every_live_gradient_equal_the_original(case: dict) -> N
     net = supernet()
     arch = Arch(vpt=case["vpt"], lora=case["lora"], adapter=case["adapter"])
     logits = net(TENSORS["images"], arch)
-    torch.testing.assert_close(
-        logits, TENSORS[f"case{case['id']}.logits"], rtol=0, atol=TOLERANCE
-    )
+    torch.testing.assert_close(logits, TENSORS[f"case{case['id']}.logits"], rtol=0, atol=TOLERANCE)
     loss = F.cross_entropy(logits, TENSORS["labels"].long())
     assert loss.item() == pytest.approx(case["loss"], abs=TOLERANCE)
     loss.backward()

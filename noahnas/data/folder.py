@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from noahnas.data.dataset import SPLITS, Dataset, Split, stratified
@@ -41,7 +42,7 @@ def load_folder(argument: str, size: tuple[int, int], split_seed: int) -> Datase
     if not found["train"]:
         raise DataError(f"{root}: no image in {'train/CLASS' if given else 'CLASS'} folders")
     found = _complete(found, classes, np.random.default_rng(split_seed), root)
-    splits = {name: decode(items, size) for name, items in found.items()}
+    splits = decode(found, size)
     return Dataset(str(root), classes, splits["train"], splits["val"], splits["test"])
 
 
@@ -82,28 +83,31 @@ def _complete(
     return found | taken | {"train": [items[i] for i in parts[-1]]}
 
 
-def decode(items: Sequence[Item], size: tuple[int, int]) -> Split:
+def decode(found: Mapping[str, Sequence[Item]], size: tuple[int, int]) -> dict[str, Split]:
     """Read images in parallel, as RGB, upright, resized directly to `size` (height, width).
 
     Raises:
-        DataError: naming the unreadable files.
+        DataError: naming the unreadable files of all splits.
     """
+    files = [path for items in found.values() for path, _ in items]
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda item: read_image(item[0], size), items))
+        images = list(pool.map(lambda path: read_image(path, size), files))
     broken = [image for image in images if isinstance(image, str)]
     if broken:
         more = f"; {len(broken) - 3} more" if len(broken) > 3 else ""
         raise DataError(f"unreadable images: {'; '.join(broken[:3])}{more}: mend or remove them")
-    stack = (
-        np.stack([image for image in images if not isinstance(image, str)])
-        if images
-        else (np.zeros((0, *size, 3), np.uint8))
-    )
-    labels = torch.tensor([label for _, label in items], dtype=torch.int64)
-    return Split(torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), labels)  # (n, 3, H, W)
+    splits, start = {}, 0
+    for name, items in found.items():
+        pixels = np.zeros((len(items), 3, *size), np.uint8)  # (n, 3, H, W)
+        for row, image in zip(pixels, images[start : start + len(items)], strict=True):
+            row[:] = np.moveaxis(np.asarray(image), 2, 0)  # (H, W, 3) -> (3, H, W)
+        labels = torch.tensor([label for _, label in items], dtype=torch.int64)  # (n)
+        splits[name] = Split(torch.from_numpy(pixels), labels)
+        start += len(items)
+    return splits
 
 
-def read_image(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+def read_image(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
     """One image as (H, W, 3) uint8, or a sentence that says why it cannot be read."""
     try:
         with Image.open(path) as raw:

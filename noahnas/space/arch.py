@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from noahnas.errors import ArchError, ArchFileError, Fault
-from noahnas.space.document import Checker, Node, parse, read
+from noahnas.space.document import Checker, Node, parse, read, write_scalar
 
 Value = int | float | str | bool | None
 Part = Mapping[str, tuple[Value, ...]]
@@ -103,10 +103,10 @@ class Arch:
         lines = []
         for name, part in self._parts.items():
             if set(part) == {"dim"}:
-                lines.append(f"{name}: {json.dumps(part['dim'])}")
+                lines.append(f"{name}: {_line(part['dim'])}")
             else:
                 lines.append(f"{name}:")
-                lines += [f"  {key}: {json.dumps(values)}" for key, values in part.items()]
+                lines += [f"  {key}: {_line(values)}" for key, values in part.items()]
         return "\n".join(lines or ["{}"]) + "\n"
 
     @classmethod
@@ -157,6 +157,10 @@ def _plain(part: Part) -> list[Value] | dict[str, list[Value]]:
     if set(part) == {"dim"}:
         return list(part["dim"])
     return {key: list(values) for key, values in part.items()}
+
+
+def _line(values: Sequence[Value]) -> str:
+    return f"[{', '.join(write_scalar(value) for value in values)}]"
 
 
 def _values(check: Checker, what: str, node: Node) -> list[Value]:

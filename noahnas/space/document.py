@@ -5,6 +5,7 @@ Anchors, aliases, tags and duplicate keys are faults: a file says each thing onc
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ def _form(event: yaml.Event) -> list[Fault]:
     if anchor:
         found.append(Fault(line, column, f"anchor '&{anchor}': write the value out"))
     if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
-        found.append(Fault(line, column, f"tag '{event.tag}': plain values only"))
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        found.append(Fault(line, column, f"tag '{tag}': plain values only"))
     return found
 
 
@@ -130,6 +132,13 @@ def _scalar(raw: yaml.Node) -> bool | int | float | str | None:
     if _FLOAT.match(text):
         return float(text)
     return str(text)
+
+
+def write_scalar(value: bool | int | float | str | None) -> str:
+    """A plain value as YAML that `parse` reads back to the same value; text is quoted."""
+    if isinstance(value, str):
+        return yaml.safe_dump(value, default_style='"', allow_unicode=True, width=10**9).strip()
+    return json.dumps(value)
 
 
 class Checker:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noahnas.errors import Fault, SpaceError, unknown
 from noahnas.registry import installed
-from noahnas.space.document import Checker, Node, parse, read
+from noahnas.space.document import Checker, Node, parse, read, write_scalar
 from noahnas.space.space import Budget, ModuleSpace, Space
 
 
@@ -87,9 +87,9 @@ def _budget(check: Checker, node: Node) -> Budget | None:
 
 def format_space(space: Space) -> str:
     """The space file of a Space; `parse_space` reads it back to an equal one."""
-    lines = [f"name: {json.dumps(space.name)}"]
+    lines = [f"name: {write_scalar(space.name)}"]
     if space.description:
-        lines.append(f"description: {json.dumps(space.description)}")
+        lines.append(f"description: {write_scalar(space.description)}")
     lines.append("modules:")
     for name, part in space.to_dict()["modules"].items():
         lines.append(f"  {name}:")

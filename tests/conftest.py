@@ -1,0 +1,70 @@
+"""Small real things that many tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noahnas import Arch, Space, Supernet
+from noahnas.backbone import Backbone, load_backbone
+from noahnas.data import Dataset, load_data
+from noahnas.recipe import Recipe, Stage
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    """The embedded pretrained ViT: 4 blocks, width 48, 16×16 input."""
+    return load_backbone("vit-digits")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_data("digits", (16, 16))
+
+
+@pytest.fixture
+def space() -> Space:
+    return Space.load("tiny").bind(blocks=4, width=48)
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage(epochs=2, lr=2e-3, batch_size=64, warmup_epochs=1, drop_path=0.1, dropout=0.1)
+
+
+@pytest.fixture
+def recipe(stage: Stage) -> Recipe:
+    return Recipe("quick", "for tests", stage, trials=12, batch=5, retrain=stage, probe=stage)
+
+
+def awake(net: Supernet, seed: int = 0) -> Supernet:
+    """The network, every prompt weight drawn anew: fresh ones add nothing, which hides faults."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name.startswith("prompts."):
+                weight.normal_(0, 0.3, generator=generator)
+    return net
+
+
+def draw_images(root: Path, folders: list[str], count: int, seed: int = 0) -> None:
+    """Image files that differ by folder: bright where the folder's number is."""
+    rng = np.random.default_rng(seed)
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        place = sum(folder.rpartition("/")[2].encode()) % 3
+        for i in range(count):
+            image = rng.integers(0, 90, (20, 24, 3), dtype=np.uint8)
+            image[:, place * 8 : place * 8 + 8] += 150
+            Image.fromarray(image).save(root / folder / f"{i:03}.png")
+
+
+FULL = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)

@@ -1,0 +1,250 @@
+"""The command line, as real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import noahnas
+from noahnas.cli import main
+from noahnas.export import Tuned
+
+from .conftest import draw_images
+
+QUICK = ["--trials", "10", "--supernet-epochs", "2", "--retrain-epochs", "2"]
+
+
+def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "noahnas", *args],
+        capture_output=True, text=True, check=False, cwd=cwd,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A finished search on a folder of images, and what it printed as JSON."""
+    root = tmp_path_factory.mktemp("search")
+    draw_images(root / "images", ["ant", "bee", "cat"], 20)
+    done = run("search", "--data", "images", "--out", "run", "--json", *QUICK, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return root, json.loads(done.stdout)
+
+
+def test_help_comes_in_under_0_3_seconds_and_loads_no_torch() -> None:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = run("--help")
+        times.append(time.perf_counter() - began)
+        assert "search" in done.stdout
+    assert min(times) < 0.3
+    code = "import sys, noahnas.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_directory_holds_all_inputs_and_results(finished: tuple[Path, dict]) -> None:
+    root, printed = finished
+    names = {p.name for p in (root / "run").iterdir()}
+    assert {"run.json", "study.journal", "supernet.safetensors", "best.yaml", "best.safetensors",
+            "result.json"} <= names  # fmt: skip
+    assert not [n for n in names if n.endswith(".ckpt")]
+    about = json.loads((root / "run" / "run.json").read_text())
+    assert about["inputs"]["seed"] == 0
+    assert about["inputs"]["data"] == str(root / "images")
+    assert set(about["digests"]) == {"backbone", "data"}
+    assert {"torch", "timm", "optuna", "noahnas", "python"} <= set(about["versions"])
+    assert about["classes"] == ["ant", "bee", "cat"]
+    assert about["images"] == {"train": 36, "val": 12, "test": 12}
+    result = json.loads((root / "run" / "result.json").read_text())
+    assert printed == {"run": "run"} | result
+    assert set(result["cost"]) == {"supernet", "search", "retrain", "probe"}
+    assert result["cost"]["search"]["passes"] == 10 * 12
+    assert result["cost"]["retrain"]["passes"] == 2 * 48 * 3
+    assert result["params_with_head"] == result["params"] + 48 * 3 + 3
+    assert (result["val"]["split"], result["test"]["split"]) == ("val", "test")
+    assert noahnas.Arch.load(root / "run" / "best.yaml").to_dict() == result["arch"]
+    assert result["params"] <= 2000
+
+
+def test_load_gives_a_module_that_scores_what_the_run_reported(
+    finished: tuple[Path, dict],
+) -> None:
+    root, printed = finished
+    model = noahnas.load(root / "run")
+    assert isinstance(model, Tuned)
+    assert not model.training
+    data = noahnas.data.load_data(str(root / "images"), model.preprocess.size)
+    hits = 0
+    for x, y in data.test.batches(8, model.preprocess, torch.device("cpu")):
+        hits += int((model(x).argmax(1) == y).sum())
+    assert hits / len(data.test) == pytest.approx(printed["test"]["accuracy"])
+
+
+def test_predict_names_classes_and_probabilities(finished: tuple[Path, dict]) -> None:
+    root, _ = finished
+    files = [str(root / "images" / name / "000.png") for name in ("ant", "bee")]
+    done = run("predict", str(root / "run"), *files, "--json")
+    told = json.loads(done.stdout)
+    assert [t["path"] for t in told] == files
+    expected = noahnas.load(root / "run").predict(files)
+    assert [t["label"] for t in told] == [p.label for p in expected]
+    assert all(0 < t["probability"] <= 1 for t in told)
+    assert "probability" in run("predict", str(root / "run"), *files).stdout
+
+
+def test_retrain_repeats_a_winner_with_another_seed_in_a_new_run(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    root, printed = finished
+    done = run("retrain", str(root / "run"), "--seed", "1", "--out", str(tmp_path / "r"), "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["arch"] == printed["arch"]
+    assert told["seed"] == 1
+    assert told["data"] == str(root / "images")
+    assert noahnas.load(tmp_path / "r").arch == noahnas.Arch.from_dict(printed["arch"])
+
+
+def test_retrain_trains_an_architecture_of_one_s_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lora: [2, 0, 0, 1]\n")
+    done = run(
+        "retrain", "--arch", "mine.yaml", "--retrain-epochs", "2", "--out", "r", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "576 prompt" in done.stdout
+
+
+def test_a_table_ends_the_command_and_progress_goes_to_stderr(tmp_path: Path) -> None:
+    done = run("search", "--strategy", "random", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test, linear probe" in done.stdout
+    assert "supernet 2/2" in done.stderr
+    assert "supernet 2/2" not in done.stdout
+    assert len(list((tmp_path / "runs").glob("random-*"))) == 1
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_an_existing_directory_is_never_overwritten(finished: tuple[Path, dict]) -> None:
+    root, _ = finished
+    before = snapshot(root / "run")
+    done = run("search", "--out", "run", *QUICK, cwd=root)
+    assert done.returncode == 2
+    assert "exists and is not empty" in done.stderr
+    assert snapshot(root / "run") == before
+
+
+def test_a_finished_run_that_is_resumed_prints_its_result_again(
+    finished: tuple[Path, dict],
+) -> None:
+    root, printed = finished
+    before = snapshot(root / "run")
+    done = run("search", "--resume", "run", "--json", cwd=root)
+    assert json.loads(done.stdout) == printed
+    assert snapshot(root / "run") == before
+
+
+def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", ["ant", "bee"], 6)
+    assert run("search", "--data", "images", "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+    (tmp_path / "run" / "result.json").unlink()
+    shutil.copy(tmp_path / "images/ant/000.png", tmp_path / "images/ant/099.png")
+    done = run("search", "--resume", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the data has changed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["search", "--strategy", "evolutoin"], "did you mean 'evolution'?"),
+        (["search", "--space", "tini"], "did you mean 'tiny'?"),
+        (["search", "--data", "digit"], "did you mean 'digits'?"),
+        (["search", "--recipe", "papr"], "did you mean 'paper'?"),
+        (["search", "--backbone", "no.safetensors"], "no such file"),
+        (["search", "--device", "tpu"], "unknown device 'tpu'"),
+        (["search", "--set", "population"], "is not NAME=VALUE"),
+        (["search", "--budget", "much"], "is no count"),
+        (["search", "--budget", "3"], "the cheapest arch has 385"),
+        (["search", "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
+        (["search", "--resume", "absent"], "is no run"),
+        (["search", "--resume", "absent", "--seed", "2"], "leave out --seed"),
+        (["retrain"], "--arch FILE"),
+        (["retrain", "--arch", "absent.yaml"], "no such file"),
+        (["predict", "absent", "x.png"], "is no run"),
+        (["space", "check", "absent.yaml"], "no such file"),
+        (["serch"], "No such command 'serch'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_user_s_mistake_ends_in_one_message_and_exit_code_2(
+    args: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["noahnas", *args])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
+    done = run("search", "--strategy", "evolutoin", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown strategy 'evolutoin'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_space_check_prints_every_fault_with_its_line(tmp_path: Path) -> None:
+    broken = Path(__file__).parent / "broken_spaces" / "unknown-module.yaml"
+    done = run("space", "check", str(broken))
+    assert done.returncode == 2
+    assert f"{broken}:5:3: unknown module 'adaptor'; did you mean 'adapter'?" in done.stderr
+    assert f"{broken}:6:24:" in done.stderr
+    fine = run("space", "check", "noah-vtab", "--json")
+    assert json.loads(fine.stdout)["size"] == 168086938404672000
+    assert "168086938404672000 distinct" in run("space", "check", "noah-vtab").stdout
+
+
+def test_lists_are_printed_as_tables_and_as_json() -> None:
+    spaces = json.loads(run("space", "list", "--json").stdout)
+    assert {"tiny", "noah-vtab"} <= {s["name"] for s in spaces}
+    assert "tiny" in run("space", "list").stdout
+    found = {s["name"]: s for s in json.loads(run("strategies", "--json").stdout)}
+    assert found["evolution"]["options"]["population"] == 50
+    assert "evolution" in run("strategies").stdout
+
+
+def test_an_image_that_cannot_be_read_is_named(finished: tuple[Path, dict], tmp_path: Path) -> None:
+    root, _ = finished
+    (tmp_path / "bad.png").write_bytes(b"no")
+    done = run("predict", str(root / "run"), str(tmp_path / "bad.png"))
+    assert done.returncode == 2
+    assert "bad.png" in done.stderr
+
+
+def test_a_run_whose_weights_were_tampered_with_is_refused(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    root, _ = finished
+    shutil.copytree(root / "run", tmp_path / "run")
+    weights = tmp_path / "run" / "best.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = run("predict", str(tmp_path / "run"), str(root / "images/ant/000.png"))
+    assert done.returncode == 2
+    assert "best.safetensors" in done.stderr

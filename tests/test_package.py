@@ -1,0 +1,128 @@
+"""The package: what may import what, and what is installed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = [
+    ("errors",),
+    ("registry",),
+    ("space",),
+    ("modules",),
+    ("backbone",),
+    ("supernet",),
+    ("data",),
+    ("recipe", "rundir", "evaluate"),
+    ("train",),
+    ("strategy",),
+    ("study",),
+    ("search",),
+    ("retrain",),
+    ("compare",),
+    ("report",),
+    ("export", "interop"),
+    ("pipeline",),
+    ("cli",),
+    ("__main__",),
+]
+RANK = {name: i for i, names in enumerate(ORDER) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """Parts of noahnas that a file imports anywhere in it; type-checking blocks count too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        else:
+            continue
+        found |= {n.split(".")[1] for n in names if n.startswith("noahnas.")}
+    return found
+
+
+def files() -> list[Path]:
+    package = ROOT / "noahnas"
+    return [
+        p
+        for p in package.rglob("*.py")
+        if p.relative_to(package).parts[0] not in ("strategies", "search_spaces", "__init__.py")
+    ]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_imports_only_from_those_before_it(path: Path) -> None:
+    part = path.relative_to(ROOT / "noahnas").parts[0].removesuffix(".py")
+    for other in imports(path):
+        assert RANK.get(other, -1) <= RANK[part], f"{part} imports {other}"
+    if len(path.relative_to(ROOT / "noahnas").parts) == 1:
+        assert part not in imports(path)
+
+
+ALLOWED = {"errors", "space", "strategy", "train", "supernet", "data", "evaluate", "backbone"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "strategies").glob("*.py")), ids=lambda p: p.name)
+def test_a_strategy_imports_only_the_protocol_and_the_space(path: Path) -> None:
+    allowed = ALLOWED if path.name == "nni_oneshot.py" else {"errors", "space", "strategy"}
+    assert imports(path) <= allowed
+
+
+def test_the_packages_listed_are_the_directories_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    package = ROOT / "noahnas"
+    found = (
+        {
+            ".".join(("noahnas", *p.parent.relative_to(package).parts))
+            for p in package.rglob("__init__.py", recurse_symlinks=True)
+        }
+        if sys.version_info >= (3, 13)
+        else {
+            ".".join(("noahnas", *p.parent.relative_to(package).parts))
+            for folder in (package, package / "strategies", package / "search_spaces")
+            for p in folder.rglob("__init__.py")
+        }
+    )
+    assert listed == found
+
+
+def test_the_wheel_holds_code_strategies_spaces_recipes_and_weights(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet",
+         "--wheel-dir", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for file in (
+        "noahnas/cli/__init__.py",
+        "noahnas/strategies/evolution.py",
+        "noahnas/search_spaces/noah-vtab.yaml",
+        "noahnas/recipes/paper.yaml",
+        "noahnas/assets/vit_digits.safetensors",
+        "noahnas/assets/digits.npz",
+        "noahnas/py.typed",
+    ):
+        assert file in names, file
+    assert not [n for n in names if n.startswith(("strategies/", "search_spaces/", "tests/"))]
+
+
+def test_the_embedded_assets_are_what_their_script_makes(tmp_path: Path) -> None:
+    """The images come from scikit-learn unchanged."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    archive = np.load(ROOT / "noahnas" / "assets" / "digits.npz")
+    raw = load_digits()
+    assert np.array_equal(archive["images"], raw.images)
+    assert np.array_equal(archive["labels"], raw.target)

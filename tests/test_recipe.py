@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from noahnas.errors import RecipeError
+from noahnas.recipe import Recipe, parse_recipe
+
+GOOD = """\
+name: x
+description: y
+supernet: {epochs: 1, lr: 2e-3, batch_size: 8}
+trials: 3
+batch: 2
+retrain: {epochs: 1, lr: 0.5, batch_size: 8}
+probe: {epochs: 1, lr: 1, batch_size: 8, warmup_epochs: 0}
+"""
+
+
+def test_the_paper_s_recipe_holds_the_paper_s_numbers() -> None:
+    paper = Recipe.load("paper")
+    assert (paper.supernet.epochs, paper.supernet.lr, paper.supernet.batch_size) == (500, 5e-4, 64)
+    assert (paper.retrain.epochs, paper.retrain.lr) == (100, 1e-3)
+    assert (paper.supernet.drop_path, paper.supernet.dropout) == (0.1, 0.1)
+    assert paper.trials == 800
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_a_recipe_survives_run_json(name: str) -> None:
+    recipe = Recipe.load(name)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert recipe.name == name
+
+
+def test_a_recipe_file_is_read() -> None:
+    recipe = parse_recipe(GOOD, "r.yaml")
+    assert (recipe.supernet.lr, recipe.probe.lr, recipe.trials) == (2e-3, 1.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("trials: 3", "trials: 0"), "r.yaml:4:9: trials must be at least 1, not 0"),
+        (
+            ("epochs: 1, lr: 2e-3", "epoch: 1, lr: 2e-3"),
+            "r.yaml:3:12: unknown key 'epoch'; did you",
+        ),
+        (("lr: 0.5", "lr: fast"), "r.yaml:6:26: retrain.lr must be a number, not 'fast'"),
+        (("batch: 2\n", ""), "'batch' is missing"),
+        ((GOOD.splitlines()[-1], "probe: 3"), "a mapping"),
+    ],
+)
+def test_a_fault_is_named_with_line_and_column(change: tuple[str, str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(GOOD.replace(*change), "r.yaml")
+    assert message in str(caught.value)

@@ -1,0 +1,164 @@
+"""The contract of every installed strategy, on real spaces with a score that needs no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from noahnas import Arch, Space
+from noahnas.errors import StrategyError
+from noahnas.evaluate import Result
+from noahnas.space import Budget, ModuleSpace
+from noahnas.strategy import Proposal, Strategy, Trial, make_strategy, options_of, strategies
+
+NAMES = strategies()
+BATCH = 7
+
+
+def bound() -> Space:
+    return Space.load("tiny").bind(blocks=4, width=48)
+
+
+def score(space: Space, proposal: Proposal) -> Trial:
+    """Deterministic and separable: lora counts for more than vpt, adapters harm."""
+    arch = proposal.arch
+    gain = {"lora": 3.0, "vpt": 1.0, "adapter": -1.0}
+    value = sum(g * np.sqrt(arch.dims(m)).sum() for m, g in gain.items() if m in arch)
+    accuracy = 1 / (1 + np.exp(-value / 10))
+    return Trial(proposal, Result(accuracy, accuracy, -value, space.params(arch), 1, "val"))
+
+
+def history(name: str, space: Space, seed: int, asks: int) -> tuple[list[Trial], list[int]]:
+    """What `asks` batches give, and where each batch begins."""
+    strategy, trials, starts = make_strategy(name, space, seed), [], []
+    for _ in range(asks):
+        starts.append(len(trials))
+        batch = [score(space, p) for p in strategy.ask(BATCH)]
+        strategy.tell(batch)
+        trials += batch
+    return trials, starts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_asks_are_feasible_distinct_and_as_many_as_asked_for(name: str) -> None:
+    space = bound()
+    trials, _ = history(name, space, seed=0, asks=12)
+    archs = [trial.arch for trial in trials]
+    assert len(set(archs)) == len(archs)
+    assert len(archs) > 10 * BATCH
+    assert all(space.misfit(arch) is None and space.feasible(arch) for arch in archs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_asks_the_same_and_another_seed_does_not(name: str) -> None:
+    space = bound()
+    first, again, other = (history(name, space, seed, asks=10)[0] for seed in (1, 1, 2))
+    assert [t.arch for t in first] == [t.arch for t in again]
+    assert [t.arch for t in first] != [t.arch for t in other]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replayed_from_each_prefix_it_goes_on_as_it_did(name: str) -> None:
+    space = bound()
+    trials, starts = history(name, space, seed=3, asks=10)
+    for start, stop in zip(starts, [*starts[1:], len(trials)], strict=True):
+        whole, pieces = make_strategy(name, space, 3), make_strategy(name, space, 3)
+        whole.tell(trials[:start])
+        for trial in trials[:start]:
+            pieces.tell([trial])
+        expected = [t.proposal for t in trials[start:stop]]
+        assert whole.ask(BATCH) == expected
+        assert pieces.ask(BATCH) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_a_small_space_it_proposes_every_feasible_arch_and_then_stops(name: str) -> None:
+    space = Space("s", {"lora": ModuleSpace((0, 1, 2))}, budget=Budget(48), blocks=3, width=4)
+    feasible = {arch for arch in space.enumerate() if space.feasible(arch)}
+    strategy = make_strategy(name, space, 0)
+    found: list[Arch] = []
+    while proposals := strategy.ask(5):
+        trials = [score(space, p) for p in proposals]
+        strategy.tell(trials)
+        found += [t.arch for t in trials]
+        assert len(found) <= len(feasible)
+    assert set(found) == feasible
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_in_a_line_what_it_does_and_its_options_have_defaults(name: str) -> None:
+    strategy = make_strategy(name, bound(), 0)
+    assert 10 < len(type(strategy).summary) < 120
+    assert type(strategy).__doc__
+    for parameter in options_of(type(strategy)).values():
+        assert parameter.default is not parameter.empty
+
+
+def best(name: str, seed: int, asks: int = 30) -> float:
+    space = bound()
+    return max(t.result.accuracy for t in history(name, space, seed, asks)[0])
+
+
+def test_evolution_beats_random_on_a_separable_score() -> None:
+    wins = [best("evolution", s) > best("random", s) for s in range(6)]
+    assert sum(wins) >= 5
+
+
+def parents(space: Space) -> list[Trial]:
+    """Fifty equal trials whose dims are all 8, as deep as the budget lets them be."""
+    one = Arch(lora=(8, 0, 0, 0), vpt=(8, 0, 0, 0), adapter=(1, 0, 0, 0))
+    two = Arch(lora=(1, 1, 0, 0), vpt=(1, 1, 1, 1), adapter=(2, 0, 0, 0))
+    return [score(space, Proposal(one)), score(space, Proposal(two))]
+
+
+def test_a_mutant_changes_dims_in_place_and_a_crossover_mixes_blocks() -> None:
+    space = bound().with_budget(10**9)
+    options = {"population": "2", "top": "2", "mutants": "2", "crossovers": "0", "s": "0"}
+    mutants = make_strategy("evolution", space, 0, options)
+    mutants.tell(parents(space))
+    deep = [p.arch for p in mutants.ask(2)]
+    told = [t.arch for t in parents(space)]
+    depths = [{m: sum(d > 0 for d in a.dims(m)) for m in space.modules} for a in (*deep, *told)]
+    assert depths[0] in depths[2:]  # s=0: depths stay, so only dims can have changed
+    assert depths[1] in depths[2:]
+    options |= {"mutants": "0", "crossovers": "2"}
+    crossed = make_strategy("evolution", space, 0, options)
+    crossed.tell(parents(space))
+    dims = {m: {*told[0].dims(m), *told[1].dims(m)} for m in space.modules}
+    for child in (p.arch for p in crossed.ask(2)):
+        assert all(child.dim(m, 0) in dims[m] for m in space.modules)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("evolutoin", {}, "unknown strategy 'evolutoin'; did you mean 'evolution'?"),
+        ("evolution", {"populaton": "3"}, "unknown option 'populaton'; did you mean 'population'?"),
+        ("evolution", {"population": "many"}, "population is of type int, not 'many'"),
+        ("evolution", {"population": "0"}, "population and top are at least 1"),
+        ("evolution", {"mutants": "60"}, "exceed the population of 50"),
+        ("evolution", {"m": "2"}, "probabilities"),
+        ("random", {"seed": "1"}, "unknown option 'seed'"),
+    ],
+)
+def test_a_wrong_name_or_option_is_refused(
+    name: str, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(StrategyError) as caught:
+        make_strategy(name, bound(), 0, options)
+    assert message in str(caught.value)
+
+
+def test_a_strategy_s_generator_depends_on_seed_and_history_length_alone() -> None:
+    space = bound()
+    trials, _ = history("random", space, 0, 1)
+
+    class Silent(Strategy):
+        def ask(self, n: int) -> list[Proposal]:
+            return []
+
+    one, two = Silent(space, 5), Silent(space, 5)
+    one.rng().random(100)
+    assert one.rng().random() == two.rng().random()
+    one.tell(trials)
+    assert one.rng().random() != two.rng().random()

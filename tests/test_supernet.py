@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noahnas import Arch, Space, Supernet
+from noahnas.backbone import Backbone
+from noahnas.errors import ArchError, BackboneError, SpaceError
+
+from .conftest import FULL, awake
+
+
+def images(count: int = 3, size: int = 16) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def by_hand(net: Supernet, x: Tensor, arch: Arch) -> Tensor:
+    """The forward written out from the paper, sharing nothing with Supernet.forward."""
+    vit: Any = net.backbone
+    x = vit._pos_embed(vit.patch_embed(x))
+    count = x.shape[1]
+    for i, block in enumerate(vit.blocks):
+        p, r, h = (arch.dim(name, i) for name in ("vpt", "lora", "adapter"))
+        if p:
+            prompts = net.prompts["vpt"][i].tokens[:p].expand(len(x), -1, -1)
+            x = torch.cat([x[:, :count], prompts], 1)
+        n = block.norm1(x)
+        qkv = block.attn.qkv(n)
+        if r:
+            lora = net.prompts["lora"][i]
+            qkv = qkv + n @ lora.down[:r].T @ lora.up[:, :r].T
+        b, tokens, width = x.shape
+        heads = block.attn.num_heads
+        q, k, v = qkv.view(b, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1) * (width // heads) ** -0.5).softmax(-1) @ v
+        x = x + block.attn.proj(mixed.transpose(1, 2).reshape(b, tokens, width))
+        m = block.mlp(block.norm2(x))
+        if h:
+            adapter = net.prompts["adapter"][i]
+            z = m @ adapter.down[:h].T + adapter.down_bias[:h]
+            z = z * torch.sigmoid(1.702 * z)
+            m = m + z @ adapter.up[:, :h].T + adapter.up_bias
+        x = x + m
+    return vit.head(vit.norm(x[:, :count])[:, 0])
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        FULL,
+        Arch(vpt=(2, 0, 3, 0)),
+        Arch(lora=(1, 2, 4, 8)),
+        Arch(adapter=(0, 3, 0, 8)),
+        Arch(vpt=(1, 0, 0, 2), lora=(0, 5, 0, 0), adapter=(8, 1, 0, 0)),
+    ],
+    ids=str,
+)
+def test_the_forward_equals_one_written_by_hand(backbone: Backbone, arch: Arch) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
+    torch.testing.assert_close(net(images(), arch), by_hand(net, images(), arch), rtol=0, atol=1e-5)
+    assert not torch.allclose(net(images(), arch), net(images(), Arch()), atol=1e-3)
+
+
+def test_an_arch_with_nothing_in_it_is_the_timm_model_bit_for_bit(backbone: Backbone) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5))
+    for mode in (True, False):
+        net.train(mode)
+        assert torch.equal(net(images(), Arch()), net.backbone(images()))
+
+
+def test_no_state_survives_a_call_even_one_that_fails(backbone: Backbone) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
+    before = net.backbone(images())
+    net(images(), FULL)
+    assert torch.equal(net.backbone(images()), before)
+    net.prompts["adapter"][2].down.data = torch.zeros(8, 7)  # does not fit: the block will raise
+    with pytest.raises(RuntimeError):
+        net(images(), FULL)
+    assert torch.equal(net.backbone(images()), before)
+
+
+def test_at_drop_path_one_a_block_adds_the_adapter_of_zero() -> None:
+    vit = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=48, depth=2, num_heads=4, drop_path_rate=1.0
+    )
+    net = awake(Supernet(vit, Arch(adapter=(0, 4)), 5)).train()
+    seen: dict[str, Tensor] = {}
+    last: nn.Module = vit.blocks[1]  # the rate grows linearly: 0.0, then 1.0
+    last.register_forward_hook(lambda _m, args, out: seen.update(x=args[0], out=out))
+    net(images(), Arch(adapter=(0, 4)))
+    adapter: Any = net.prompts["adapter"][1]
+    h = adapter.down_bias * torch.sigmoid(1.702 * adapter.down_bias)
+    expected = seen["x"] + F.linear(h, adapter.up, adapter.up_bias)
+    torch.testing.assert_close(seen["out"], expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(seen["out"], seen["x"], atol=1e-3)
+
+
+def test_gradients_reach_every_live_weight_and_no_frozen_one(backbone: Backbone) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).train()
+    net(images(), FULL).square().sum().backward()
+    for name, weight in net.named_parameters():
+        live = name.startswith(("prompts.", "backbone.head."))
+        assert (weight.grad is not None and bool(weight.grad.any())) == live, name
+    assert set(net.trainable()) == {
+        n for n, p in net.named_parameters() if n.startswith(("prompts.", "backbone.head."))
+    }
+
+
+def test_params_equal_the_space_s_and_the_weights_of_a_network_of_that_arch_alone(
+    backbone: Backbone, space: Space
+) -> None:
+    arch = Arch(vpt=(1, 2, 4, 8), lora=(8, 4, 0, 0), adapter=(2, 0, 0, 0))
+    net = Supernet(backbone.model, arch, 5)
+    stored = sum(p.numel() for n, p in net.trainable().items() if n.startswith("prompts."))
+    assert net.params(arch) == space.params(arch) == stored
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        (Arch(lora=(1, 1)), "the arch has 2 blocks, the backbone 4"),
+        (Arch(lora=(9, 0, 0, 0)), "wider than this network's weights"),
+        (Arch(prefix=(1, 0, 0, 0)), "wider than this network's weights"),
+    ],
+)
+def test_an_arch_without_weights_is_refused(backbone: Backbone, arch: Arch, message: str) -> None:
+    net = Supernet(backbone.model, Space.load("tiny"), 5)
+    with pytest.raises(ArchError) as caught:
+        net(images(), arch)
+    assert message in str(caught.value)
+
+
+def test_a_space_deeper_than_the_backbone_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(SpaceError, match="exceeds the backbone's 4 blocks"):
+        Supernet(backbone.model, Space.load("noah-vtab"), 5)
+
+
+def test_a_model_without_a_class_token_is_refused_with_the_reason() -> None:
+    pooled = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, global_pool="avg"
+    )
+    with pytest.raises(BackboneError, match="does not read a class token"):
+        Supernet(pooled, Arch(), 2)
+    with pytest.raises(BackboneError, match="ResNet is not supported"):
+        Supernet(timm.create_model("resnet10t"), Arch(), 2)
+
+
+def test_layer_scale_and_register_tokens_are_left_alone() -> None:
+    vit = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, init_values=0.5,
+        reg_tokens=2, no_embed_class=True, pre_norm=True,
+    )  # fmt: skip
+    net = awake(Supernet(vit, Arch(vpt=(2, 0), lora=(1, 1), adapter=(1, 1)), 3)).eval()
+    assert torch.equal(net(images(), Arch()), vit(images()))
+    arch = Arch(vpt=(2, 0), lora=(1, 1), adapter=(1, 1))
+    assert not torch.allclose(net(images(), arch), vit(images()), atol=1e-3)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from noahnas import Arch, Space
+from noahnas.backbone import load_backbone
+from noahnas.data import Dataset
+from noahnas.errors import NoahnasError, RunError, TrainingError
+from noahnas.evaluate import choose_device, evaluate
+from noahnas.recipe import Stage
+from noahnas.retrain import retrain
+from noahnas.supernet import Supernet
+from noahnas.train import Progress, TrainLog, build, learning_rate, train
+
+CPU = torch.device("cpu")
+
+
+def trained(
+    data: Dataset, stage: Stage, folder: Path, space: Space, stop_after: int | None = None
+) -> tuple[Supernet, TrainLog | None]:
+    """Train a supernet; with `stop_after`, die after that many epochs."""
+    backbone = load_backbone("vit-digits", stage.drop_path)
+    net = build(backbone, space, len(data.classes), stage, seed=3)
+
+    def report(progress: Progress) -> None:
+        if progress.done == stop_after:
+            raise KeyboardInterrupt
+
+    try:
+        log = train(
+            net, data.train, stage, name="supernet", draw=space.draw, device=CPU, seed=3,
+            preprocess=backbone.preprocess, checkpoint=folder / "s.ckpt", report=report,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        return net, None
+    return net, log
+
+
+def test_training_that_was_cut_short_goes_on_to_the_same_weights(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    stage = replace(stage, epochs=4)
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole, log = trained(digits, stage, tmp_path / "whole", space)
+    for stop in (1, 3):
+        torch.manual_seed(stop)  # what is drawn must not hang on torch's global state
+        _, none = trained(digits, stage, tmp_path / "cut", space, stop_after=stop)
+        assert none is None
+    resumed, again = trained(digits, stage, tmp_path / "cut", space)
+    assert again is not None
+    assert log is not None
+    assert again.losses == log.losses
+    for name, weight in whole.trainable().items():
+        assert torch.equal(weight, resumed.trainable()[name]), name
+
+
+def test_a_training_is_charged_three_passes_an_image_and_epoch(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    _, log = trained(digits, stage, tmp_path, space)
+    assert log is not None
+    assert log.passes == 3 * 200 * stage.epochs
+    assert len(log.losses) == stage.epochs
+    assert log.seconds > 0
+
+
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    trained(digits, stage, tmp_path, space)
+    with pytest.raises(RunError, match="belongs to another training"):
+        trained(digits, replace(stage, lr=1.0), tmp_path, space)
+    whole = (tmp_path / "s.ckpt").read_bytes()
+    for content in (whole[: len(whole) // 2], b"garbage", b""):
+        (tmp_path / "s.ckpt").write_bytes(content)
+        with pytest.raises(RunError, match="damaged"):
+            trained(digits, stage, tmp_path, space)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    trained(digits, stage, tmp_path, space)
+    kept = (tmp_path / "s.ckpt").read_bytes()
+    wild = replace(stage, lr=float("1e30"), warmup_epochs=0)
+    (tmp_path / "wild").mkdir()
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        trained(digits, wild, tmp_path / "wild", space)
+    assert (tmp_path / "s.ckpt").read_bytes() == kept
+
+
+def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
+    stage = Stage(epochs=10, lr=1.0, batch_size=8, warmup_epochs=2)
+    assert learning_rate(stage, 0) == 0
+    assert learning_rate(stage, 1) == pytest.approx(0.5)
+    assert learning_rate(stage, 2) == pytest.approx(1.0)
+    assert learning_rate(stage, 6) == pytest.approx(0.5)
+    assert learning_rate(stage, 10) == pytest.approx(0.0)
+
+
+def test_one_arch_of_the_draw_is_trained_a_step(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    """Weights that no drawn arch uses stay as they were."""
+    backbone = load_backbone("vit-digits")
+    net = build(backbone, space, 5, stage, seed=0)
+    before = {k: v.detach().clone() for k, v in net.trainable().items()}
+    arch = Arch(lora=(2, 0, 0, 0))
+    train(
+        net, digits.train, stage, name="x", draw=lambda _rng: arch, device=CPU, seed=0,
+        preprocess=backbone.preprocess, checkpoint=tmp_path / "x.ckpt",
+    )  # fmt: skip
+    moved = {k for k, v in net.trainable().items() if not torch.equal(v, before[k])}
+    assert moved == {"prompts.lora.0.down", "prompts.lora.0.up", "backbone.head.weight",
+                     "backbone.head.bias"}  # fmt: skip
+    assert torch.equal(net.prompts["lora"][0].up[:, 2:], before["prompts.lora.0.up"][:, 2:])
+
+
+def test_retraining_beats_chance_and_pretraining_beats_random_weights(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    stage = Stage(epochs=15, lr=2e-3, batch_size=64, warmup_epochs=1)
+    arch = Arch(lora=(4,) * 4)
+    accuracy = {}
+    for name in ("pretrained", "random"):
+        backbone = load_backbone("vit-digits")
+        if name == "random":
+            torch.manual_seed(0)
+            backbone.model.init_weights("")  # type: ignore[operator]
+        found = retrain(
+            arch, backbone, digits, stage, name="retrain", seed=0, device=CPU,
+            checkpoint=tmp_path / f"{name}.ckpt",
+        )  # fmt: skip
+        assert found.result.split == "test"
+        assert found.log.passes == 3 * 299 * 15
+        accuracy[name] = found.result.accuracy
+    assert accuracy["pretrained"] > 0.5
+    assert accuracy["pretrained"] > accuracy["random"] + 0.1
+
+
+def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None:
+    backbone = load_backbone("vit-digits")
+    net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
+    arch = space.draw(np.random.default_rng(0))
+    result = evaluate(
+        net, arch, digits.val, "val", preprocess=backbone.preprocess, device=CPU, batch_size=7
+    )
+    x, y = next(digits.val.batches(999, backbone.preprocess, CPU))
+    with torch.no_grad():
+        logits = net(x, arch)
+    hit = logits.argmax(1) == y
+    assert result.accuracy == pytest.approx(hit.float().mean().item())
+    assert result.balanced_accuracy == pytest.approx(
+        np.mean([hit[y == c].float().mean() for c in range(5)]), abs=1e-6
+    )
+    assert result.loss == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, y).item(), abs=1e-5
+    )
+    assert (result.params, result.passes, result.split) == (space.params(arch), 99, "val")
+    few = evaluate(
+        net, arch, digits.val, "val", preprocess=backbone.preprocess, device=CPU, images=10
+    )
+    assert few.passes == 10
+
+
+def test_an_unknown_or_absent_device_is_refused() -> None:
+    with pytest.raises(NoahnasError, match="unknown device 'tpu'"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == CPU
+        with pytest.raises(NoahnasError, match="no CUDA device here"):
+            choose_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_gives_the_same_predictions_as_the_cpu(digits: Dataset, space: Space) -> None:
+    backbone = load_backbone("vit-digits")
+    net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
+    arch = space.draw(np.random.default_rng(0))
+    results = [
+        evaluate(
+            net.to(d), arch, digits.val, "val", preprocess=backbone.preprocess,
+            device=torch.device(d),
+        )
+        for d in ("cpu", "cuda")
+    ]  # fmt: skip
+    assert results[0].loss == pytest.approx(results[1].loss, abs=2e-2)
