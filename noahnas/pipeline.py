@@ -26,6 +26,7 @@ from noahnas.supernet import Supernet
 from noahnas.train import Report, TrainLog, build, train
 
 SUPERNET = "supernet.safetensors"
+SMALL = 5_000_000  # weights of a backbone
 STAGES = "stages.json"  # what each finished stage measured
 
 
@@ -39,6 +40,7 @@ class Inputs:
     seed: int = 0
     split_seed: int = 0
     device: str = "auto"
+    threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
     space: Space | None = None  # of a search
     strategy: str = ""  # of a search
     options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
@@ -53,6 +55,7 @@ class Inputs:
             "seed": self.seed,
             "split_seed": self.split_seed,
             "device": self.device,
+            "threads": self.threads,
         }
         if self.space:
             plain |= {
@@ -127,9 +130,16 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     return _stages(run, loaded, report)
 
 
+def default_threads(backbone: Backbone) -> int:
+    """One thread for a small backbone, whose operations are too short to share; else PyTorch's."""
+    size = sum(p.numel() for p in backbone.model.parameters())
+    return 1 if size < SMALL else torch.get_num_threads()
+
+
 def _load(inputs: Inputs) -> _Loaded:
     device = choose_device(inputs.device)
     backbone = load_backbone(inputs.backbone)
+    torch.set_num_threads(inputs.threads or default_threads(backbone))
     if inputs.space:
         space = inputs.space.bind(backbone.model)
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)

@@ -33,6 +33,10 @@ SplitSeed = Annotated[
     int, typer.Option(min=0, help="Seed of the split, for data without train, val and test.")
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu or cuda.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

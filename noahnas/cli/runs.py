@@ -22,6 +22,7 @@ from noahnas.cli.options import (
     RecipeName,
     Seed,
     SplitSeed,
+    Threads,
 )
 from noahnas.errors import NoahnasError
 
@@ -62,6 +63,7 @@ def search(
     seed: Seed = 0,
     split_seed: SplitSeed = 0,
     device: Device = "auto",
+    threads: Threads = None,
     out: Out = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run directory; its inputs are its own.")
@@ -97,6 +99,7 @@ def search(
         seed=seed,
         split_seed=split_seed,
         device=device,
+        threads=threads,
         space=chosen,
         strategy=strategy,
         options=_options(options or []),
@@ -121,6 +124,7 @@ def retrain(
     seed: Seed = 0,
     split_seed: Annotated[int | None, typer.Option(min=0, help="Else the run's.")] = None,
     device: Device = "auto",
+    threads: Threads = None,
     out: Out = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run directory.")] = None,
     as_json: Json = False,
@@ -152,6 +156,7 @@ def retrain(
         seed=seed,
         split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
         device=device,
+        threads=threads,
         arch=chosen,
     )
     out = out or _new_out("retrain")
