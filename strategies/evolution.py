@@ -65,9 +65,9 @@ class Evolution(Strategy):
                 return self._cross(parents[pair[0]], parents[pair[1]], rng)
             return self.space.draw(rng)
 
-        # Where neither operator finds a new arch, a fresh draw keeps the search going.
+        # Where no child is new, or few draws meet the budget, an exact draw keeps the search going.
         n = min(n, self.population - born)
-        return self.fresh(child, n) or self.fresh(lambda _position: self.space.draw(rng), n)
+        return self.fresh(child, n) or self.fresh(lambda _: self.space.sample(rng)[0], n)
 
     def _parents(self) -> list[Arch]:
         """The best archs of all generations that are complete."""

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from noahnas import Arch, Space
 from noahnas.errors import ArchError, SpaceError
 from noahnas.space import Budget, ModuleSpace, format_space, parse_space, shipped
+from noahnas.space.count import uniform_below
 from noahnas.space.document import parse_count
 
 
@@ -76,6 +79,57 @@ def test_parse_undoes_print(space: Space) -> None:
     assert bound == space
 
 
+@settings(max_examples=60, deadline=None)
+@given(small_spaces(), st.integers(0, 400))
+def test_counting_under_a_budget_and_unranking_equal_brute_force(space: Space, limit: int) -> None:
+    space = space.with_budget(limit)
+    feasible = {arch for arch in space.enumerate() if space.feasible(arch)}
+    assert space.count() == space.count(limit) == len(feasible)
+    if feasible:
+        ranked = {Arch(**space._counter.unrank(i, limit)) for i in range(space.count())}
+        assert ranked == feasible
+        shrunk = space.shrink(space.largest, np.random.default_rng(0))
+        assert shrunk in feasible
+    else:
+        with pytest.raises(SpaceError, match="no architecture meets the budget"):
+            space.sample(np.random.default_rng(0))
+
+
+def test_counts_under_0_64_m_are_exact_for_the_papers_spaces() -> None:
+    assert Space.load("noah-vtab").count(640_000) == 168086938404671323
+    assert Space.load("noah-vtab").count() == 168086938404671323  # its declared budget
+    assert Space.load("noah-fewshot").count(640_000) == 136644943580108
+    assert Space.load("noah-fewshot").count() == Space.load("noah-fewshot").size
+
+
+def test_the_exact_prior_is_uniform_over_feasible_architectures() -> None:
+    """Chi-square on a space with dim 0, overlapping depths and a budget."""
+    modules = {"lora": ModuleSpace((0, 1, 2), (1, 2)), "vpt": ModuleSpace((1, 3), (1, 2))}
+    space = Space("s", modules, budget=Budget(30), blocks=2, width=4)
+    feasible = [arch for arch in space.enumerate() if space.feasible(arch)]
+    draws = space.sample(np.random.default_rng(0), 300 * len(feasible))
+    counts = Counter(draws)
+    assert set(counts) == set(feasible)
+    assert chisquare([counts[arch] for arch in feasible]).pvalue > 0.001
+    assert space.sample(np.random.default_rng(5), 3) == space.sample(np.random.default_rng(5), 3)
+
+
+def test_sampling_is_exact_where_hardly_any_draw_meets_the_budget() -> None:
+    space = Space.load("noah-fewshot").with_budget(640_000)
+    archs = space.sample(np.random.default_rng(0), 50)
+    assert all(space.feasible(arch) for arch in archs)
+    assert len(set(archs)) == 50
+
+
+def test_uniform_integers_cover_a_limit_of_any_size() -> None:
+    rng = np.random.default_rng(0)
+    assert set(uniform_below(rng, 3, 200)) == {0, 1, 2}
+    assert uniform_below(rng, 1, 2) == [0, 0]
+    large = uniform_below(rng, 10**30, 400)
+    assert 0.4 < np.mean([value > 5 * 10**29 for value in large]) < 0.6
+    assert max(large) < 10**30
+
+
 def test_params_add_up_module_by_module(space: Space) -> None:
     arch = Arch(adapter=(1, 8, 0, 0), lora=(2, 0, 0, 0), vpt=(4, 4, 4, 4))
     adapters = (2 * 48 + 1) * (1 + 8) + 2 * 48
@@ -84,7 +138,7 @@ def test_params_add_up_module_by_module(space: Space) -> None:
 
 def test_samples_meet_the_budget_and_the_paper_prior_draws_depths_uniformly(space: Space) -> None:
     rng = np.random.default_rng(0)
-    assert all(space.feasible(arch) for arch in space.sample(rng, 50))
+    assert all(space.feasible(arch) for arch in space.sample(rng, 50, prior="paper"))
     depths = [sum(d > 0 for d in space.draw(rng).dims("lora")) for _ in range(4000)]
     counts = np.bincount(depths, minlength=5)[1:]
     assert counts.min() > 900  # 1000 expected, sd 27

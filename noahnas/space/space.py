@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
 from noahnas.registry import resolve
 from noahnas.space.arch import Arch
+from noahnas.space.count import Counter, ModuleCounter, uniform_below
 
 MAX_REJECTIONS = 100_000
 
@@ -290,24 +291,74 @@ class Space:
 
     # --- drawing -----------------------------------------------------------------------------
 
+    @cached_property
+    def _counter(self) -> Counter:
+        prices = self._prices
+        return Counter(
+            {
+                name: ModuleCounter(
+                    {dim: prices[name, dim] for dim in self.modules[name].dim},
+                    self.genes[where.start].choices,
+                    self.blocks,
+                )
+                for name, where in self.slices.items()
+            }
+        )
+
+    @property
+    def _limit(self) -> int:
+        return self.budget.params if self.budget else self.params(self.largest)
+
+    def count(self, params: int | None = None) -> int:
+        """Number of distinct architectures with at most `params` prompt parameters, exactly.
+
+        Without argument, under the declared budget.
+        """
+        return self._counter.count(self._limit if params is None else params)
+
     def draw(self, rng: np.random.Generator) -> Arch:
         """One arch of the paper prior, budget apart: each depth uniform, then each dim uniform."""
         return self.decode([int(rng.integers(len(gene.choices))) for gene in self.genes])
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> list[Arch]:
-        """`n` architectures of the paper prior that meet the budget, drawn by rejection.
+    def sample(
+        self, rng: np.random.Generator, n: int = 1, prior: Literal["exact", "paper"] = "exact"
+    ) -> list[Arch]:
+        """`n` independent draws of architectures that meet the budget.
+
+        `prior="exact"`: exactly uniform over distinct feasible architectures, by counting.
+        `prior="paper"`: NOAH's draw (each depth uniform, then each dim), by rejection.
 
         Raises:
-            SpaceError: if fewer than one draw in 100 000 meets the budget.
+            SpaceError: if nothing meets the budget, or fewer than one paper draw in 100 000 does.
         """
-        return [self._feasible_draw(rng) for _ in range(n)]
+        if prior == "paper":
+            return [self._feasible_draw(rng) for _ in range(n)]
+        self.check_budget()
+        limit = self._limit
+        indices = uniform_below(rng, self.count(), n)
+        return [Arch(**self._counter.unrank(index, limit)) for index in indices]
 
     def _feasible_draw(self, rng: np.random.Generator) -> Arch:
         for _ in range(MAX_REJECTIONS):
             arch = self.draw(rng)
             if self.feasible(arch):
                 return arch
-        raise self._tight(f"no draw in {MAX_REJECTIONS} meets the budget")
+        raise self._tight(f"no paper draw in {MAX_REJECTIONS} meets the budget")
+
+    def shrink(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """The arch with random genes lowered, a step at a time, until it meets the budget.
+
+        Raises:
+            SpaceError: if nothing meets the budget.
+        """
+        self.check_budget()
+        vector = list(self.encode(arch))
+        while not self.feasible(arch):
+            active = self.active(vector)
+            high = [i for i, index in enumerate(vector) if index and active[i]]
+            vector[high[rng.integers(len(high))]] -= 1
+            arch = self.decode(vector)
+        return arch
 
     def check_budget(self) -> None:
         """Raise SpaceError if no architecture of the space meets its budget."""
