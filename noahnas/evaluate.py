@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from noahnas.backbone import Preprocess
-from noahnas.data import Split
+from noahnas.data import Split, Task
 from noahnas.errors import NoahnasError, TrainingError
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
@@ -68,11 +67,9 @@ def autocast(device: torch.device) -> Any:
 def evaluate(
     net: Supernet,
     arch: Arch,
-    data: Split,
-    split: str,
+    task: Task,
+    split: str = "val",
     *,
-    preprocess: Preprocess,
-    device: torch.device,
     images: int | None = None,
     batch_size: int = 256,
 ) -> Result:
@@ -82,10 +79,11 @@ def evaluate(
         TrainingError: if a logit is not finite.
     """
     net.eval()
+    data = task.data.split(split)
     part = data if images is None else Split(data.images[:images], data.labels[:images])
     losses, hits = [], []
-    for x, y in part.batches(batch_size, preprocess, device):
-        with autocast(device):
+    for x, y in part.batches(batch_size, task.preprocess, task.device):
+        with autocast(task.device):
             logits = net(x, arch)  # (b, classes)
         logits = logits.float()
         losses.append(F.cross_entropy(logits, y, reduction="none").cpu())  # (b)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from noahnas.backbone import Backbone, load_backbone
-from noahnas.data import Dataset, load_data
+from noahnas.data import Task, load_data
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, save_trained
@@ -80,11 +80,10 @@ class Inputs:
 class _Loaded:
     inputs: Inputs
     backbone: Backbone
-    data: Dataset
-    device: torch.device
+    task: Task
 
     def digests(self) -> dict[str, str]:
-        return {"backbone": self.backbone.digest, "data": self.data.digest}
+        return {"backbone": self.backbone.digest, "data": self.task.data.digest}
 
     def fresh(self, stage: Stage) -> Backbone:
         """The backbone once more, with the stage's drop-path; a network takes it for itself."""
@@ -104,10 +103,10 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         "command": "search" if inputs.space else "retrain",
         "inputs": inputs.to_dict(),
         "digests": loaded.digests(),
-        "classes": list(loaded.data.classes),
-        "images": {name: len(loaded.data.split(name)) for name in ("train", "val", "test")},
-        "device": str(loaded.device),
-        "precision": precision(loaded.device),
+        "classes": list(loaded.task.data.classes),
+        "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
+        "device": str(loaded.task.device),
+        "precision": precision(loaded.task.device),
         "threads": torch.get_num_threads(),
     }
     return _stages(RunDirectory.create(out, about), loaded, report)
@@ -146,7 +145,7 @@ def _load(inputs: Inputs) -> _Loaded:
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
         space.check_budget()
     data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
-    return _Loaded(inputs, backbone, data, device)
+    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 
 def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
@@ -167,10 +166,10 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             net = build(
                 loaded.fresh(inputs.recipe.supernet),
                 space,
-                len(loaded.data.classes),
+                len(loaded.task.data.classes),
                 inputs.recipe.supernet,
                 inputs.seed,
-            ).to(loaded.device)
+            ).to(loaded.task.device)
             stage("supernet", lambda: _supernet(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
             found = stage("search", lambda: _search(run, loaded, net, space, report))
@@ -190,12 +189,11 @@ def _supernet(
 ) -> dict[str, Any]:
     log = train(
         net,
-        loaded.data.train,
+        loaded.task,
+        loaded.task.data.train,
         loaded.inputs.recipe.supernet,
         name="supernet",
         draw=space.draw,
-        preprocess=loaded.backbone.preprocess,
-        device=loaded.device,
         seed=loaded.inputs.seed,
         checkpoint=run.path / "supernet.ckpt",
         report=report,
@@ -210,15 +208,7 @@ def _search(
     inputs = loaded.inputs
 
     def score(proposal: Proposal) -> Result:
-        return evaluate(
-            net,
-            proposal.arch,
-            loaded.data.val,
-            "val",
-            preprocess=loaded.backbone.preprocess,
-            device=loaded.device,
-            images=proposal.images,
-        )
+        return evaluate(net, proposal.arch, loaded.task, images=proposal.images)
 
     outcome = search(
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options),
@@ -246,11 +236,10 @@ def _retrain(
     trained = retrain(
         arch,
         loaded.fresh(stage),
-        loaded.data,
+        loaded.task,
         stage,
         name=name,
         seed=inputs.seed,
-        device=loaded.device,
         checkpoint=run.path / f"{name}.ckpt",
         report=report,
     )
@@ -267,7 +256,7 @@ def _cost(log: TrainLog) -> dict[str, Any]:
 def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
     inputs, tested = loaded.inputs, done["retrain"]
     result: dict[str, Any] = {
-        "data": loaded.data.name,
+        "data": loaded.task.data.name,
         "backbone": inputs.backbone,
         "seed": inputs.seed,
         "recipe": inputs.recipe.name,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from noahnas.backbone import Backbone
-from noahnas.data import Dataset, merge
+from noahnas.data import Task, merge
 from noahnas.evaluate import Result, evaluate
 from noahnas.recipe import Stage
 from noahnas.space import Arch
@@ -28,12 +26,11 @@ class Retrained:
 def retrain(
     arch: Arch,
     backbone: Backbone,
-    data: Dataset,
+    task: Task,
     stage: Stage,
     *,
     name: str,
     seed: int,
-    device: torch.device,
     checkpoint: Path,
     report: Report = lambda _: None,
 ) -> Retrained:
@@ -44,11 +41,10 @@ def retrain(
     Args:
         arch: what to train.
         backbone: freshly loaded; it becomes part of the network.
-        data: train and val are used for training, test once.
+        task: train and val are used for training, test once.
         stage: hyper-parameters.
         name: "retrain" or "probe"; shown in progress, and part of the random state.
         seed: decides initial weights and the order of images.
-        device: where to train.
         checkpoint: written after each epoch; a killed training goes on from it.
         report: called after each epoch.
 
@@ -56,18 +52,16 @@ def retrain(
         ArchError: if the arch does not fit the backbone.
         TrainingError: if training diverges.
     """
-    net = build(backbone, arch, len(data.classes), stage, seed)
+    net = build(backbone, arch, len(task.data.classes), stage, seed)
     log = train(
         net,
-        merge(data.train, data.val),
+        task,
+        merge(task.data.train, task.data.val),
         stage,
         name=name,
         draw=lambda _rng: arch,
-        preprocess=backbone.preprocess,
-        device=device,
         seed=seed,
         checkpoint=checkpoint,
         report=report,
     )
-    result = evaluate(net, arch, data.test, "test", preprocess=backbone.preprocess, device=device)
-    return Retrained(net, result, log)
+    return Retrained(net, evaluate(net, arch, task, "test"), log)

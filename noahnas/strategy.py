@@ -17,7 +17,7 @@ from noahnas.registry import installed, resolve
 from noahnas.space import Arch, Space
 
 GROUP = "noahnas.strategies"
-TRIES = 1000  # draws after which a space counts as exhausted
+TRIES = 1000  # draws without a new arch, after which a strategy gives up by default
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,24 @@ class Strategy(ABC):
         """The generator of the next ask."""
         return np.random.default_rng([self.seed, len(self.history)])
 
-    def fresh(self, draw: Callable[[int], Arch], n: int) -> list[Proposal]:
+    def fresh(self, draw: Callable[[int], Arch], n: int, tries: int = TRIES) -> list[Proposal]:
         """`n` proposals from `draw(position)`, feasible and new; fewer if the space runs out.
 
-        `position` counts this strategy's proposals from the start of the search.
+        `position` counts this strategy's proposals from the start of the search; at each, `tries`
+        draws are made before it gives up.
         """
         seen = {trial.arch for trial in self.history}
         proposals: list[Proposal] = []
         for position in range(len(self.history), len(self.history) + n):
-            arch = next((a for a in self._tries(draw, position) if a not in seen), None)
+            arch = next((a for a in self._feasible(draw, position, tries) if a not in seen), None)
             if arch is None:
                 break
             seen.add(arch)
             proposals.append(Proposal(arch))
         return proposals
 
-    def _tries(self, draw: Callable[[int], Arch], position: int) -> Iterator[Arch]:
-        for _ in range(TRIES):
+    def _feasible(self, draw: Callable[[int], Arch], position: int, tries: int) -> Iterator[Arch]:
+        for _ in range(tries):
             arch = draw(position)
             if self.space.feasible(arch):
                 yield arch

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noahnas.backbone import Backbone, Preprocess
-from noahnas.data import Split
+from noahnas.backbone import Backbone
+from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
 from noahnas.evaluate import autocast
 from noahnas.recipe import Stage
@@ -62,18 +62,17 @@ def build(
 
 def train(
     net: Supernet,
-    data: Split,
+    task: Task,
+    split: Split,
     stage: Stage,
     *,
     name: str,
     draw: Callable[[np.random.Generator], Arch],
-    preprocess: Preprocess,
-    device: torch.device,
     seed: int,
     checkpoint: Path,
     report: Report = lambda _: None,
 ) -> TrainLog:
-    """Train the prompt modules and the head on one arch of `draw` a step.
+    """Train the prompt modules and the head on a split, one arch of `draw` a step.
 
     AdamW with a linear warm-up and a cosine decay to zero. What an epoch draws depends on (seed,
     name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
@@ -83,19 +82,20 @@ def train(
         TrainingError: if the loss is not finite; the last checkpoint stays.
         RunError: if the checkpoint is damaged or of another training.
     """
+    device = task.device
     net.to(device)
     optimizer = torch.optim.AdamW(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
     )
     losses, seconds = _restore(checkpoint, net, optimizer, f"{name} {seed} {stage}", device)
-    steps = math.ceil(len(data) / stage.batch_size)
+    steps = math.ceil(len(split) / stage.batch_size)
     for epoch in range(len(losses), stage.epochs):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), epoch])
-        order = torch.from_numpy(rng.permutation(len(data)))  # (n)
+        order = torch.from_numpy(rng.permutation(len(split)))  # (n)
         total = torch.zeros((), device=device)
         net.train()
-        batches = data.batches(stage.batch_size, preprocess, device, order)
+        batches = split.batches(stage.batch_size, task.preprocess, device, order)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_seed(seed, f"{name} {epoch}"))
             for step, (x, y) in enumerate(batches):
@@ -103,7 +103,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 total += len(y) * _step(net, optimizer, x, y, draw(rng), device)
-        losses.append(total.item() / len(data))
+        losses.append(total.item() / len(split))
         if not math.isfinite(losses[-1]):
             raise TrainingError(
                 f"{name}: the loss of epoch {epoch + 1} is not finite; lower the learning rate "
@@ -112,7 +112,7 @@ def train(
         seconds += time.perf_counter() - began
         _save(checkpoint, net, optimizer, f"{name} {seed} {stage}", losses, seconds)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
-    passes = PASSES_PER_TRAINING_IMAGE * len(data) * stage.epochs
+    passes = PASSES_PER_TRAINING_IMAGE * len(split) * stage.epochs
     return TrainLog(tuple(losses), passes, seconds)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone
 from noahnas.errors import ArchError, BackboneError, SpaceError
+from noahnas.modules import PromptModule
 
 from .conftest import FULL, awake
 
@@ -64,6 +66,58 @@ def test_the_forward_equals_one_written_by_hand(backbone: Backbone, arch: Arch) 
     net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
     torch.testing.assert_close(net(images(), arch), by_hand(net, images(), arch), rtol=0, atol=1e-5)
     assert not torch.allclose(net(images(), arch), net(images(), Arch()), atol=1e-3)
+
+
+def certain(arch: Arch, net: Supernet) -> dict[str, list[dict[int, Tensor]]]:
+    """Probabilities of 0 and 1: the arch and nothing else."""
+    return {
+        name: [
+            {dim: torch.tensor(float(dim == arch.dim(name, i))) for dim in (0, 1, 2, 4, 8)}
+            for i in range(net.blocks)
+        ]
+        for name in net.largest.modules
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mixture_of_certain_dims_is_that_architecture(backbone: Backbone, seed: int) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
+    rng = np.random.default_rng(seed)
+    arch = Arch(**{m: rng.choice([0, 0, 1, 2, 4, 8], size=4).tolist() for m in net.largest.modules})
+    mixed = net.mixture(images(), certain(arch, net))
+    torch.testing.assert_close(mixed, net(images(), arch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "adapter"])
+def test_a_mixture_of_dims_in_the_last_branch_is_the_mean_of_the_outputs(
+    backbone: Backbone, name: str
+) -> None:
+    """Exact where what follows is linear: a module's own output."""
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
+    module: Any = net.prompts[name][0]
+    weights = {0: 0.1, 1: 0.2, 2: 0.3, 4: 0.15, 8: 0.25}
+    tensors = {dim: torch.tensor(w, requires_grad=True) for dim, w in weights.items()}
+    x = torch.randn(2, 5, 48)
+    mean = sum(w * module(x, dim) for dim, w in weights.items() if dim)
+    mixed = module.mix(x, tensors)
+    torch.testing.assert_close(mixed, mean, rtol=0, atol=1e-5)
+    torch.testing.assert_close(PromptModule.mix(module, x, tensors), mean, rtol=0, atol=1e-5)
+
+
+def test_gradients_of_a_mixture_reach_the_probabilities_of_every_module(
+    backbone: Backbone,
+) -> None:
+    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
+    logits = {
+        m: [torch.zeros(3, requires_grad=True) for _ in range(4)] for m in net.largest.modules
+    }
+    weights = {
+        m: [dict(zip((0, 2, 8), a.softmax(0), strict=True)) for a in alphas]
+        for m, alphas in logits.items()
+    }
+    F.cross_entropy(net.mixture(images(), weights), torch.tensor([0, 1, 2])).backward()
+    for name, alphas in logits.items():
+        assert all(a.grad is not None and a.grad.abs().sum() > 1e-6 for a in alphas), name
 
 
 def test_an_arch_with_nothing_in_it_is_the_timm_model_bit_for_bit(backbone: Backbone) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from noahnas import Arch, Space
 from noahnas.backbone import load_backbone
-from noahnas.data import Dataset
+from noahnas.data import Dataset, Task
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
 from noahnas.recipe import Stage
@@ -33,8 +33,8 @@ def trained(
 
     try:
         log = train(
-            net, data.train, stage, name="supernet", draw=space.draw, device=CPU, seed=3,
-            preprocess=backbone.preprocess, checkpoint=folder / "s.ckpt", report=report,
+            net, Task(data, backbone.preprocess, CPU), data.train, stage, name="supernet",
+            draw=space.draw, seed=3, checkpoint=folder / "s.ckpt", report=report,
         )  # fmt: skip
     except KeyboardInterrupt:
         return net, None
@@ -113,8 +113,8 @@ def test_one_arch_of_the_draw_is_trained_a_step(
     before = {k: v.detach().clone() for k, v in net.trainable().items()}
     arch = Arch(lora=(2, 0, 0, 0))
     train(
-        net, digits.train, stage, name="x", draw=lambda _rng: arch, device=CPU, seed=0,
-        preprocess=backbone.preprocess, checkpoint=tmp_path / "x.ckpt",
+        net, Task(digits, backbone.preprocess, CPU), digits.train, stage, name="x",
+        draw=lambda _rng: arch, seed=0, checkpoint=tmp_path / "x.ckpt",
     )  # fmt: skip
     moved = {k for k, v in net.trainable().items() if not torch.equal(v, before[k])}
     assert moved == {"prompts.lora.0.down", "prompts.lora.0.up", "backbone.head.weight",
@@ -134,8 +134,8 @@ def test_retraining_beats_chance_and_pretraining_beats_random_weights(
             torch.manual_seed(0)
             backbone.model.init_weights("")  # type: ignore[operator]
         found = retrain(
-            arch, backbone, digits, stage, name="retrain", seed=0, device=CPU,
-            checkpoint=tmp_path / f"{name}.ckpt",
+            arch, backbone, Task(digits, backbone.preprocess, CPU), stage, name="retrain",
+            seed=0, checkpoint=tmp_path / f"{name}.ckpt",
         )  # fmt: skip
         assert found.result.split == "test"
         assert found.log.passes == 3 * 299 * 15
@@ -148,9 +148,8 @@ def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None
     backbone = load_backbone("vit-digits")
     net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
     arch = space.draw(np.random.default_rng(0))
-    result = evaluate(
-        net, arch, digits.val, "val", preprocess=backbone.preprocess, device=CPU, batch_size=7
-    )
+    task = Task(digits, backbone.preprocess, CPU)
+    result = evaluate(net, arch, task, batch_size=7)
     x, y = next(digits.val.batches(999, backbone.preprocess, CPU))
     with torch.no_grad():
         logits = net(x, arch)
@@ -163,10 +162,7 @@ def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None
         torch.nn.functional.cross_entropy(logits, y).item(), abs=1e-5
     )
     assert (result.params, result.passes, result.split) == (space.params(arch), 99, "val")
-    few = evaluate(
-        net, arch, digits.val, "val", preprocess=backbone.preprocess, device=CPU, images=10
-    )
-    assert few.passes == 10
+    assert evaluate(net, arch, task, images=10).passes == 10
 
 
 def test_an_unknown_or_absent_device_is_refused() -> None:
@@ -184,10 +180,7 @@ def test_a_gpu_gives_the_same_predictions_as_the_cpu(digits: Dataset, space: Spa
     net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
     arch = space.draw(np.random.default_rng(0))
     results = [
-        evaluate(
-            net.to(d), arch, digits.val, "val", preprocess=backbone.preprocess,
-            device=torch.device(d),
-        )
+        evaluate(net.to(d), arch, Task(digits, backbone.preprocess, torch.device(d)))
         for d in ("cpu", "cuda")
-    ]  # fmt: skip
+    ]
     assert results[0].loss == pytest.approx(results[1].loss, abs=2e-2)

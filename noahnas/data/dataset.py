@@ -93,6 +93,15 @@ class Dataset:
         return h.hexdigest()[:16]
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A data set, how the backbone wants to be fed with it, and where that happens."""
+
+    data: Dataset
+    preprocess: Preprocess
+    device: torch.device
+
+
 def merge(*splits: Split) -> Split:
     """Several splits as one."""
     return Split(torch.cat([s.images for s in splits]), torch.cat([s.labels for s in splits]))

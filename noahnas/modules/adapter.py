@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noahnas.modules.base import PromptModule, not_negative
+from noahnas.modules.base import PromptModule, not_negative, survival
 
 
 class Adapter(PromptModule):
@@ -40,3 +42,11 @@ class Adapter(PromptModule):
         h = h * torch.sigmoid(1.702 * h)  # (B, N, h)
         h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
         return F.linear(h, self.up[:, :dim], self.up_bias)  # (B, N, h) -> (B, N, D)
+
+    def mix(self, x: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+        """The mean output in one forward: hidden units and the up bias scaled by their survival."""
+        alive = survival(weights, len(self.down))  # (h)
+        h = F.linear(x, self.down, self.down_bias)  # (B, N, D) -> (B, N, h)
+        h = h * torch.sigmoid(1.702 * h) * alive  # (B, N, h)
+        h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
+        return F.linear(h, self.up, self.up_bias * alive[0])  # (B, N, h) -> (B, N, D)

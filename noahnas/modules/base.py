@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 Site = Literal["qkv", "mlp", "tokens"]
@@ -43,10 +45,29 @@ class PromptModule(nn.Module, ABC):
     def forward(self, x: Tensor, dim: int) -> Tensor:
         """What the block uses at `site`, for a `dim` of 1 to the largest one."""
 
+    def mix(self, x: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+        """The mean of `forward` over dims that are drawn with probabilities `weights`.
+
+        Differentiable in the weights; a dim of 0 adds nothing. Subclasses may override it where
+        one forward gives the same. Sites that replace rather than add ("tokens") have no mean:
+        see `Supernet.mixture`.
+
+        Args:
+            x: as for `forward`.
+            weights: probability (a scalar tensor) of each dim, 0 included; they sum to 1.
+        """
+        return torch.stack([w * self(x, dim) for dim, w in weights.items() if dim]).sum(dim=0)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Typed `nn.Module.__call__`."""
         out: Tensor = super().__call__(*args, **kwargs)
         return out
+
+
+def survival(weights: Mapping[int, Tensor], width: int) -> Tensor:
+    """(width,): the probability that unit j = 0, 1, … is in use, that is, that dim > j."""
+    units = torch.arange(width)  # (h)
+    return torch.stack([w * (units < dim).to(w) for dim, w in weights.items()]).sum(dim=0)  # (h)
 
 
 def not_negative(dim: int) -> int:

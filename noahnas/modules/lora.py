@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noahnas.modules.base import PromptModule, not_negative
+from noahnas.modules.base import PromptModule, not_negative, survival
 
 
 class LoRA(PromptModule):
@@ -40,3 +41,9 @@ class LoRA(PromptModule):
         x = F.dropout(x, self.dropout, self.training)  # (B, N, D)
         h = F.linear(x, self.down[:dim])  # (B, N, D) -> (B, N, r)
         return F.linear(h, self.up[:, :dim])  # (B, N, r) -> (B, N, 3D)
+
+    def mix(self, x: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+        """The mean output in one forward: each rank scaled by its survival."""
+        x = F.dropout(x, self.dropout, self.training)  # (B, N, D)
+        h = F.linear(x, self.down) * survival(weights, len(self.down))  # (B, N, D) -> (B, N, r)
+        return F.linear(h, self.up)  # (B, N, r) -> (B, N, 3D)
