@@ -97,6 +97,12 @@ def check_supported(model: nn.Module, spec: str) -> None:
         )
     if not model.has_class_token or model.global_pool != "token":
         raise BackboneError(f"{spec}: the model does not read a class token (global_pool='token')")
+    if hasattr(model, "head_dist"):
+        raise BackboneError(f"{spec}: a distilled model has a second head, which is not supported")
+    for block in model.blocks:
+        if not (hasattr(getattr(block, "attn", None), "qkv") and hasattr(block, "drop_path2")):
+            kind = type(block).__name__
+            raise BackboneError(f"{spec}: its {kind} blocks are not supported; use timm's Block")
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -191,8 +197,8 @@ def _read_state(path: Path, spec: str) -> tuple[State, Told | None]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError) as e:
         raise BackboneError(f"{spec}: {path} cannot be read as weights: {e}") from e
-    except Exception as e:  # pickle's own errors: the file holds more than tensors
-        raise BackboneError(f"{spec}: {path} is not a file of plain weights: {e}") from e
+    except Exception as e:  # pickle's own errors
+        raise BackboneError(f"{spec}: {path} is not a file of plain weights (tensors alone)") from e
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

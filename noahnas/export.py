@@ -29,8 +29,22 @@ def save_trained(path: Path, net: Supernet, about: Mapping[str, Any]) -> None:
     write_atomic(path, save(tensors, {"noahnas": json.dumps(dict(about))}))
 
 
-def load_trained(path: Path, net: Supernet) -> dict[str, Any]:
-    """Load what `save_trained` wrote into a network of the same shape; returns `about`.
+def read_header(path: Path) -> dict[str, Any]:
+    """The `about` of a file that `save_trained` wrote.
+
+    Raises:
+        RunError: if the file is absent or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            about: dict[str, Any] = json.loads((f.metadata() or {}).get("noahnas", "{}"))
+            return about
+    except (SafetensorError, OSError, ValueError) as e:
+        raise RunError(f"{path} cannot be read: {e}") from e
+
+
+def load_trained(path: Path, net: Supernet) -> None:
+    """Load what `save_trained` wrote into a network of the same shape.
 
     Raises:
         RunError: if the file is absent, damaged or of another network.
@@ -38,7 +52,6 @@ def load_trained(path: Path, net: Supernet) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as f:
             tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-            about: dict[str, Any] = json.loads((f.metadata() or {}).get("noahnas", "{}"))
     except (SafetensorError, OSError, ValueError) as e:
         raise RunError(f"{path} cannot be read: {e}") from e
     wanted = {name: tuple(value.shape) for name, value in net.trainable().items()}
@@ -47,7 +60,6 @@ def load_trained(path: Path, net: Supernet) -> dict[str, Any]:
         odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
         raise RunError(f"{path} does not fit the network: {odd} differs")
     net.load_state_dict(tensors, strict=False)
-    return about
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import Task, load_data
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
-from noahnas.export import BEST, load_trained, save_trained
+from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.recipe import Recipe, Stage
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory, write_atomic
 from noahnas.search import search
 from noahnas.space import Arch, Space, parse_space
 from noahnas.space.load import format_space
-from noahnas.strategy import Proposal, make_strategy
+from noahnas.strategy import OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import Report, TrainLog, build, train
@@ -42,6 +42,7 @@ class Inputs:
     device: str = "auto"
     threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
     space: Space | None = None  # of a search
+    supernet: str | None = None  # of a search: another run, whose supernet is used
     strategy: str = ""  # of a search
     options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
     arch: Arch | None = None  # of a retraining alone
@@ -60,6 +61,7 @@ class Inputs:
         if self.space:
             plain |= {
                 "space": format_space(self.space),
+                "supernet": self.supernet,
                 "strategy": self.strategy,
                 "options": dict(self.options),
             }
@@ -105,7 +107,7 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         "digests": loaded.digests(),
         "classes": list(loaded.task.data.classes),
         "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
-        "device": str(loaded.task.device),
+        "device": loaded.task.device.type,
         "precision": precision(loaded.task.device),
         "threads": torch.get_num_threads(),
     }
@@ -127,6 +129,10 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {path} was begun; start a new run")
+    here = loaded.task.device.type, precision(loaded.task.device)
+    if here != (about["device"], about["precision"]):
+        then = f"{about['device']} in {about['precision']}"
+        raise RunError(f"{path} was begun on {then}, this is {' in '.join(here)}; start a new run")
     return _stages(run, loaded, report)
 
 
@@ -144,6 +150,10 @@ def _load(inputs: Inputs) -> _Loaded:
         space = inputs.space.bind(backbone.model)
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
         space.check_budget()
+        if inputs.supernet and not Path(inputs.supernet, SUPERNET).is_file():
+            raise RunError(f"{inputs.supernet} holds no trained supernet ({SUPERNET})")
+    if inputs.arch:
+        build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if it is unfit
     data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
     return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
@@ -187,6 +197,14 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
 def _supernet(
     run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
+    about = {"space": space.to_dict()} | loaded.digests()
+    if loaded.inputs.supernet:
+        other = Path(loaded.inputs.supernet)
+        _refuse_other(read_header(other / SUPERNET), about, other)
+        load_trained(other / SUPERNET, net)
+        cost: dict[str, Any] = RunDirectory.open(other).read_json(STAGES)["supernet"]
+        save_trained(run.path / SUPERNET, net, about)
+        return cost | {"reused": str(other)}
     log = train(
         net,
         loaded.task,
@@ -198,8 +216,20 @@ def _supernet(
         checkpoint=run.path / "supernet.ckpt",
         report=report,
     )
-    save_trained(run.path / SUPERNET, net, {"space": space.to_dict()} | loaded.digests())
+    save_trained(run.path / SUPERNET, net, about)
     return _cost(log)
+
+
+def _refuse_other(found: Mapping[str, Any], wanted: Mapping[str, Any], run: Path) -> None:
+    """Raise RunError unless a supernet was trained on the same modules, backbone and data."""
+    pairs = [
+        ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
+        ("backbone", found.get("backbone"), wanted["backbone"]),
+        ("data", found.get("data"), wanted["data"]),
+    ]
+    differ = [f"its {what} is {had}, not {needed}" for what, had, needed in pairs if had != needed]
+    if differ:
+        raise RunError(f"the supernet of {run} does not fit: {'; '.join(differ)}")
 
 
 def _search(
@@ -210,8 +240,12 @@ def _search(
     def score(proposal: Proposal) -> Result:
         return evaluate(net, proposal.arch, loaded.task, images=proposal.images)
 
+    strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
+    passes, seconds = 0, 0.0
+    if isinstance(strategy, OneShot):
+        passes, seconds = strategy.begin(net, loaded.task, run.path / "search.ckpt", report)
     outcome = search(
-        make_strategy(inputs.strategy, space, inputs.seed, inputs.options),
+        strategy,
         score,
         Study.journal(run.path / "study.journal", space),
         trials=inputs.recipe.trials,
@@ -223,8 +257,8 @@ def _search(
         "result": outcome.best.result.to_dict(),
         "evaluations": outcome.evaluations,
         "exhausted": outcome.exhausted,
-        "passes": outcome.passes,
-        "seconds": outcome.seconds,
+        "passes": outcome.passes + passes,
+        "seconds": outcome.seconds + seconds,
     }
 
 
@@ -267,7 +301,7 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         "test": tested["result"],
         "probe": done["probe"]["result"],
         "cost": {
-            name: {"seconds": found["seconds"], "passes": found["passes"]}
+            name: {key: found[key] for key in ("seconds", "passes", "reused") if key in found}
             for name, found in done.items()
         },
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ class Stage:
     warmup_epochs: int = 0
     drop_path: float = 0.0  # stochastic-depth rate of the last block
     dropout: float = 0.0  # inside prompt modules
+
+    def of_epochs(self, epochs: int) -> Stage:
+        """The same stage in another number of epochs; its warm-up is a quarter of them at most."""
+        return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs // 4))
 
 
 @dataclass(frozen=True)
@@ -106,4 +110,6 @@ def _stage(check: Checker, node: Node, what: str) -> Stage | None:
         if key not in keys and isinstance(node.value, dict):
             check.fault(node, f"{what}: '{key}' is missing")
             return None
+    if values.get("warmup_epochs", 0) >= values.get("epochs", 1):
+        check.fault(node, f"{what}: warmup_epochs must be fewer than epochs")
     return None if not isinstance(node.value, dict) else Stage(**values)

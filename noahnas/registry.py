@@ -14,8 +14,18 @@ from noahnas.errors import NoahnasError, unknown
 
 @cache
 def installed(group: str) -> dict[str, EntryPoint]:
-    """Every entry point of a group, by name, without importing any."""
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}
+    """Every entry point of a group, by name, without importing any.
+
+    Raises:
+        NoahnasError: if two distributions register different things under one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=group), key=lambda p: p.name):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            names = " and ".join(p.dist.name if p.dist else "?" for p in (other, point))
+            raise NoahnasError(f"{names} both register '{point.name}' in {group}; uninstall one")
+    return found
 
 
 def origin(group: str, name: str) -> str:

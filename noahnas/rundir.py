@@ -51,6 +51,8 @@ class RunDirectory:
         Raises:
             RunError: if there is none.
         """
+        if not path.is_dir():
+            raise RunError(f"{path} is no run: there is no such directory")
         if not (path / "run.json").is_file():
             raise RunError(f"{path} is no run: it has no run.json")
         return cls(path)

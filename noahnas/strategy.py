@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from noahnas.data import Task
 from noahnas.errors import StrategyError, unknown
 from noahnas.evaluate import Result
 from noahnas.registry import installed, resolve
 from noahnas.space import Arch, Space
+from noahnas.supernet import Supernet
+from noahnas.train import Report
 
 GROUP = "noahnas.strategies"
 TRIES = 1000  # draws without a new arch, after which a strategy gives up by default
@@ -95,6 +100,20 @@ class Strategy(ABC):
                 yield arch
 
 
+class OneShot(Strategy):
+    """A strategy that trains something of its own on the supernet before it proposes."""
+
+    @abstractmethod
+    def begin(
+        self, supernet: Supernet, task: Task, checkpoint: Path, report: Report = lambda _: None
+    ) -> tuple[int, float]:
+        """Train on a copy of `supernet`, on train and val of `task`; returns passes and seconds.
+
+        Called once before the first ask, and again after a resume: what it finds in `checkpoint`,
+        a file of its own that it writes whole or not at all, it does not do again.
+        """
+
+
 def strategies() -> list[str]:
     """Names of the installed strategies."""
     return list(installed(GROUP))
@@ -129,6 +148,10 @@ def options_of(kind: type[Strategy]) -> dict[str, inspect.Parameter]:
 
 
 def _value(strategy: str, key: str, text: str, kind: Any) -> Any:
+    """The text of an option as a str, int, float, bool or Literal; `X | None` counts as X."""
+    kinds = [k for k in typing.get_args(kind) if k is not type(None)]
+    if isinstance(kind, types.UnionType) and len(kinds) == 1:
+        kind = kinds[0]
     if typing.get_origin(kind) is Literal:
         if text not in typing.get_args(kind):
             raise StrategyError(f"{strategy}: {unknown(key, text, typing.get_args(kind))}")
@@ -137,6 +160,8 @@ def _value(strategy: str, key: str, text: str, kind: Any) -> Any:
         if text.lower() not in ("true", "false"):
             raise StrategyError(f"{strategy}: {key} is true or false, not '{text}'")
         return text.lower() == "true"
+    if kind not in (str, int, float):
+        raise StrategyError(f"{strategy}: {key} is of type {kind}, which --set cannot give")
     try:
         return kind(text)
     except ValueError:

@@ -66,6 +66,7 @@ class Supernet(nn.Module):
             raise ArchError(
                 f"the arch has {self.largest.blocks} blocks, the backbone {self.blocks}"
             )
+        self._check_attributes(self.largest)
         self.prompts = nn.ModuleDict()
         for name in self.largest.modules:
             kind: type[PromptModule] = resolve("noahnas.modules", name, "module", ArchError)
@@ -90,8 +91,15 @@ class Supernet(nn.Module):
         """Names and tensors of all that is trained: the prompt modules and the head."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def _check_attributes(self, arch: Arch) -> None:
+        for name in arch.modules:
+            extra = sorted(set(arch[name]) - {"dim"})
+            if extra:
+                raise ArchError(f"{name} has no attribute {', '.join(extra)} (known: dim)")
+
     def check(self, arch: Arch) -> None:
         """Raise ArchError unless this network holds weights for `arch`."""
+        self._check_attributes(arch)
         if arch.blocks not in (0, self.blocks):
             raise ArchError(f"the arch has {arch.blocks} blocks, the backbone {self.blocks}")
         for name in arch.modules:

@@ -18,6 +18,8 @@ from noahnas.export import Tuned
 
 from .conftest import draw_images
 
+ARCHS = Path(__file__).parent / "archs"
+SHORT, STRANGE = str(ARCHS / "short.yaml"), str(ARCHS / "strange.yaml")
 QUICK = ["--trials", "10", "--supernet-epochs", "2", "--retrain-epochs", "2"]
 
 
@@ -181,6 +183,8 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", "--resume", "absent", "--seed", "2"], "leave out --seed"),
         (["retrain"], "--arch FILE"),
         (["retrain", "--arch", "absent.yaml"], "no such file"),
+        (["retrain", "--arch", SHORT], "the arch has 2 blocks, the backbone 4"),
+        (["retrain", "--arch", STRANGE], "unknown module 'lara'; did you mean 'lora'?"),
         (["predict", "absent", "x.png"], "is no run"),
         (["space", "check", "absent.yaml"], "no such file"),
         (["serch"], "No such command 'serch'"),

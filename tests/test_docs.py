@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import doctest
 import json
@@ -29,12 +28,14 @@ from noahnas.registry import installed
 from noahnas.space import parse_space
 from noahnas.strategy import Trial
 
+from .test_package import RANK
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = [ROOT / "README.md"] if (ROOT / "README.md").exists() else []
 PAGES = [*README, *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"(?P<indent> *)```(?P<language>[\w+-]*)(?P<info>[^`]*)$")
-NOT_RUN = re.compile(r"<!-- not run: \S.* -->$")
+NOT_RUN = re.compile(r"<!-- not run: \S.* -->|\bno-run \(\w.*\)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SHELL = ("bash", "console", "sh", "shell")
 OUTSIDE = ("git", "cd", "source")  # what prepares the reader's shell
@@ -75,7 +76,7 @@ def blocks(text: str) -> list[Block]:
         title = re.search(r'title="([^"]+)"', fence["info"])
         above = lines[start - 2].strip() if start > 1 else ""
         body = textwrap.dedent("\n".join(lines[start:at])) + "\n"
-        run = not NOT_RUN.match(above) and "no-run" not in fence["info"]
+        run = not NOT_RUN.search(f"{above} {fence['info']}")
         found.append(Block(start, fence["language"], title[1] if title else "", run, body))
         at += 1
     return found
@@ -269,8 +270,10 @@ def test_a_faulty_example_must_be_refused(tmp_path: Path) -> None:
 def test_only_a_block_with_a_reason_above_it_is_left_out(tmp_path: Path) -> None:
     block = "```python\nraise AssertionError\n```\n"
     run_page(f"<!-- not run: takes a GPU -->\n{block}", "page", tmp_path)
-    with pytest.raises(AssertionError):
-        run_page(f"<!-- not run: -->\n{block}", "page", tmp_path)
+    run_page(block.replace("python", "python no-run (takes a GPU)"), "page", tmp_path)
+    for page in (f"<!-- not run: -->\n{block}", block.replace("python", "python no-run")):
+        with pytest.raises(AssertionError):
+            run_page(page, "page", tmp_path)
 
 
 def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
@@ -327,34 +330,14 @@ def test_the_strategy_of_the_docs_goes_on_from_a_history_as_if_never_stopped() -
 # --- what the pages state about the code -----------------------------------------------------
 
 
-def import_order() -> list[str]:
+def test_the_design_page_states_the_import_order_that_holds() -> None:
     stated = [b for b in blocks((DOCS / "design.md").read_text()) if b.title == "import order"]
-    assert len(stated) == 1
-    return stated[0].body.replace("→", " ").split()
-
-
-def test_the_design_page_names_every_module_in_its_order() -> None:
+    (order,) = [block.body.replace("→", " ").split() for block in stated]
+    assert order == sorted(order, key=RANK.__getitem__)
     package = ROOT / "noahnas"
     there = {p.stem for p in package.glob("*.py")} - {"__init__", "__main__"}
     there |= {p.parent.name for p in package.glob("*/__init__.py") if not p.parent.is_symlink()}
-    assert sorted(import_order()) == sorted(there)
-
-
-def test_each_module_imports_only_from_those_before_it() -> None:
-    order = import_order()
-    backward = []
-    for path in sorted((ROOT / "noahnas").rglob("*.py")):
-        owner = path.relative_to(ROOT / "noahnas").with_suffix("").parts[0]
-        if owner not in order:
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            for parts in (m.split(".") for m in modules):
-                ours = parts[0] == "noahnas" and len(parts) > 1
-                if ours and order.index(parts[1]) > order.index(owner):
-                    backward.append(f"{path.name}: {'.'.join(parts)}")
-    assert not backward
+    assert set(order) == there
 
 
 def test_the_citation_names_this_version_and_the_paper() -> None:

@@ -31,6 +31,14 @@ def test_a_recipe_survives_run_json(name: str) -> None:
     assert recipe.name == name
 
 
+def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:
+    stage = Recipe.load("default").supernet
+    assert stage.warmup_epochs == 4
+    assert stage.of_epochs(8).warmup_epochs == 2
+    assert stage.of_epochs(2).warmup_epochs == 0
+    assert stage.of_epochs(100).warmup_epochs == 4
+
+
 def test_a_recipe_file_is_read() -> None:
     recipe = parse_recipe(GOOD, "r.yaml")
     assert (recipe.supernet.lr, recipe.probe.lr, recipe.trials) == (2e-3, 1.0, 3)
@@ -46,6 +54,7 @@ def test_a_recipe_file_is_read() -> None:
         ),
         (("lr: 0.5", "lr: fast"), "r.yaml:6:26: retrain.lr must be a number, not 'fast'"),
         (("batch: 2\n", ""), "'batch' is missing"),
+        (("warmup_epochs: 0", "warmup_epochs: 1"), "warmup_epochs must be fewer than epochs"),
         ((GOOD.splitlines()[-1], "probe: 3"), "a mapping"),
     ],
 )

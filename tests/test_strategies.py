@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
 
-from noahnas import Arch, Space
+from noahnas import Arch, Space, Supernet
+from noahnas.backbone import Preprocess
+from noahnas.data import Task, load_data
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
+from noahnas.registry import resolve
 from noahnas.space import Budget, ModuleSpace
-from noahnas.strategy import Proposal, Strategy, Trial, make_strategy, options_of, strategies
+from noahnas.strategy import (
+    GROUP,
+    OneShot,
+    Proposal,
+    Strategy,
+    Trial,
+    _value,
+    make_strategy,
+    options_of,
+    strategies,
+)
 
 NAMES = strategies()
 BATCH = 7
@@ -28,9 +47,37 @@ def score(space: Space, proposal: Proposal) -> Trial:
     return Trial(proposal, Result(accuracy, accuracy, -value, space.params(arch), 1, "val"))
 
 
+@cache
+def checkpoints() -> Path:
+    return Path(tempfile.mkdtemp(prefix="noahnas-test-"))
+
+
+@cache
+def supernet(space: Space) -> tuple[Supernet, Task]:
+    """A real, small and untrained one, for strategies that train on it, and its data."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=space.width, depth=space.blocks, num_heads=1
+    )
+    preprocess = Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
+    task = Task(load_data("digits", (16, 16)), preprocess, torch.device("cpu"))
+    return Supernet(vit, space, 5), task
+
+
+def made(name: str, space: Space, seed: int) -> Strategy:
+    """A strategy with its defaults; if it is one-shot, briefly trained."""
+    kind = resolve(GROUP, name, "strategy")
+    if not issubclass(kind, OneShot):
+        return make_strategy(name, space, seed)
+    strategy = make_strategy(name, space, seed, {"epochs": "1"})
+    assert isinstance(strategy, OneShot)
+    strategy.begin(*supernet(space), checkpoints() / f"{name}-{hash(space)}-{seed}")
+    return strategy
+
+
 def history(name: str, space: Space, seed: int, asks: int) -> tuple[list[Trial], list[int]]:
     """What `asks` batches give, and where each batch begins."""
-    strategy, trials, starts = make_strategy(name, space, seed), [], []
+    strategy, trials, starts = made(name, space, seed), [], []
     for _ in range(asks):
         starts.append(len(trials))
         batch = [score(space, p) for p in strategy.ask(BATCH)]
@@ -62,7 +109,7 @@ def test_replayed_from_each_prefix_it_goes_on_as_it_did(name: str) -> None:
     space = bound()
     trials, starts = history(name, space, seed=3, asks=10)
     for start, stop in zip(starts, [*starts[1:], len(trials)], strict=True):
-        whole, pieces = make_strategy(name, space, 3), make_strategy(name, space, 3)
+        whole, pieces = made(name, space, 3), made(name, space, 3)
         whole.tell(trials[:start])
         for trial in trials[:start]:
             pieces.tell([trial])
@@ -75,7 +122,7 @@ def test_replayed_from_each_prefix_it_goes_on_as_it_did(name: str) -> None:
 def test_in_a_small_space_it_proposes_every_feasible_arch_and_then_stops(name: str) -> None:
     space = Space("s", {"lora": ModuleSpace((0, 1, 2))}, budget=Budget(48), blocks=3, width=4)
     feasible = {arch for arch in space.enumerate() if space.feasible(arch)}
-    strategy = make_strategy(name, space, 0)
+    strategy = made(name, space, 0)
     found: list[Arch] = []
     while proposals := strategy.ask(5):
         trials = [score(space, p) for p in proposals]
@@ -147,6 +194,23 @@ def test_a_wrong_name_or_option_is_refused(
     with pytest.raises(StrategyError) as caught:
         make_strategy(name, bound(), 0, options)
     assert message in str(caught.value)
+
+
+def test_options_may_be_optional_and_of_no_other_type_than_text_gives() -> None:
+    class Odd(Strategy):
+        def __init__(
+            self, space: Space, seed: int, some: int | None = None, many: tuple[int, ...] = ()
+        ) -> None:
+            super().__init__(space, seed)
+            self.some, self.many = some, many
+
+        def ask(self, n: int) -> list[Proposal]:
+            return []
+
+    kinds = {name: p.annotation for name, p in options_of(Odd).items()}
+    assert _value("odd", "some", "3", kinds["some"]) == 3
+    with pytest.raises(StrategyError, match="which --set cannot give"):
+        _value("odd", "many", "3", kinds["many"])
 
 
 def test_a_strategy_s_generator_depends_on_seed_and_history_length_alone() -> None:

@@ -178,6 +178,7 @@ def test_params_equal_the_space_s_and_the_weights_of_a_network_of_that_arch_alon
     ("arch", "message"),
     [
         (Arch(lora=(1, 1)), "the arch has 2 blocks, the backbone 4"),
+        (Arch(lora={"dim": (1,) * 4, "alpha": (1,) * 4}), "lora has no attribute alpha"),
         (Arch(lora=(9, 0, 0, 0)), "wider than this network's weights"),
         (Arch(prefix=(1, 0, 0, 0)), "wider than this network's weights"),
     ],
@@ -202,6 +203,17 @@ def test_a_model_without_a_class_token_is_refused_with_the_reason() -> None:
         Supernet(pooled, Arch(), 2)
     with pytest.raises(BackboneError, match="ResNet is not supported"):
         Supernet(timm.create_model("resnet10t"), Arch(), 2)
+    distilled = timm.models.deit.VisionTransformerDistilled(
+        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2
+    )
+    with pytest.raises(BackboneError, match="second head"):
+        Supernet(distilled, Arch(), 2)
+    parallel = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2,
+        block_fn=timm.models.vision_transformer.ParallelThingsBlock,
+    )  # fmt: skip
+    with pytest.raises(BackboneError, match="its ParallelThingsBlock blocks are not supported"):
+        Supernet(parallel, Arch(), 2)
 
 
 def test_layer_scale_and_register_tokens_are_left_alone() -> None:

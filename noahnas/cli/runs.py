@@ -56,6 +56,10 @@ def search(
     budget: Annotated[
         str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
     ] = None,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(help="Another run: search its trained supernet instead of training one."),
+    ] = None,
     options: Annotated[
         list[str] | None,
         typer.Option("--set", help="An option of the strategy, NAME=VALUE; may be repeated."),
@@ -101,6 +105,7 @@ def search(
         device=device,
         threads=threads,
         space=chosen,
+        supernet=str(supernet.resolve()) if supernet else None,
         strategy=strategy,
         options=_options(options or []),
     )
@@ -214,10 +219,13 @@ def _with_epochs(
     if trials:
         recipe = replace(recipe, trials=trials)
     if supernet_epochs:
-        recipe = replace(recipe, supernet=replace(recipe.supernet, epochs=supernet_epochs))
+        recipe = replace(recipe, supernet=recipe.supernet.of_epochs(supernet_epochs))
     if retrain_epochs:
-        recipe = replace(recipe, retrain=replace(recipe.retrain, epochs=retrain_epochs))
-        recipe = replace(recipe, probe=replace(recipe.probe, epochs=retrain_epochs))
+        recipe = replace(
+            recipe,
+            retrain=recipe.retrain.of_epochs(retrain_epochs),
+            probe=recipe.probe.of_epochs(retrain_epochs),
+        )
     return recipe
 
 

@@ -37,7 +37,7 @@ class Split:
         """Normalised batches (b, 3, H, W) and labels (b,) on `device`; the last may be smaller."""
         mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1)  # (1, 3, 1, 1)
         std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1)  # (1, 3, 1, 1)
-        for start in range(0, len(self), size):
+        for start in range(0, len(self) if order is None else len(order), size):
             index = slice(start, start + size) if order is None else order[start : start + size]
             pixels = self.images[index].to(device, torch.float32) / 255  # (b, 3, H, W)
             yield (pixels - mean) / std, self.labels[index].to(device)

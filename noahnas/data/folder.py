@@ -113,7 +113,9 @@ def read_image(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
         with Image.open(path) as raw:
             image = ImageOps.exif_transpose(raw).convert("RGB")
             return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-        return f"{path} ({str(e).splitlines()[0] if str(e) else type(e).__name__})"
+    except UnidentifiedImageError:
+        return f"{path} (no image)"
+    except (OSError, SyntaxError, ValueError) as e:
+        return f"{path} ({getattr(e, 'strerror', None) or str(e) or type(e).__name__})"
     except Image.DecompressionBombError:
         return f"{path} (too many pixels)"

@@ -33,7 +33,9 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
     table.add_row("test, retrained", scores(result["test"]))
     table.add_row("test, linear probe", scores(result["probe"]))
     for stage, cost in result["cost"].items():
-        table.add_row(f"cost, {stage}", f"{cost['seconds']:.1f} s · {cost['passes']:,} passes")
+        reused = f" (reused from {cost['reused']})" if "reused" in cost else ""
+        told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"
+        table.add_row(f"cost, {stage}", told)
     return table
 
 

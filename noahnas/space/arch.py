@@ -63,7 +63,7 @@ class Arch:
         return module in self._parts
 
     def dims(self, module: str) -> tuple[int, ...]:
-        """Dims of one module, one per block; all 0 where it is absent."""
+        """Dims of one module, one per block; all 0 where it is absent, () if the arch is empty."""
         if module not in self._parts:
             return (0,) * self.blocks
         return self._parts[module]["dim"]  # type: ignore[return-value]  # checked by _dims

@@ -270,6 +270,10 @@ class Space:
             for dim in {0, *part.dim}
         }
 
+    def price(self, module: str, dim: int) -> int:
+        """Prompt parameters of one of the space's modules at one of its dims, in one block."""
+        return self._prices[module, dim]
+
     def params(self, arch: Arch) -> int:
         """Trainable prompt parameters of an arch of this space; the head is not counted."""
         prices = self._prices
@@ -368,8 +372,9 @@ class Space:
     def _tight(self, what: str) -> SpaceError:
         limit = self.budget.params if self.budget else 0
         message = (
-            f"{what} of {limit} parameters; the cheapest arch has {self.params(self.smallest)}: "
-            "raise the budget, or offer smaller dims or depths"
+            f"{what} of {limit} parameters at {self.blocks} blocks of width {self.width}; the "
+            f"cheapest arch has {self.params(self.smallest)}: raise the budget, or offer smaller "
+            "dims or depths"
         )
         return SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
 

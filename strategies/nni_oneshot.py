@@ -1,0 +1,407 @@
+"""NNI one-shot: architecture parameters trained by gradient, or single paths, with NNI 3.0."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import logging
+import math
+import pickle
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noahnas.data import Split, Task
+from noahnas.errors import StrategyError
+from noahnas.evaluate import evaluate
+from noahnas.relax import decode, expected_params, mixture
+from noahnas.rundir import write_atomic
+from noahnas.space import Arch, Space
+from noahnas.strategy import OneShot, Proposal
+from noahnas.supernet import Supernet
+from noahnas.train import PASSES_PER_TRAINING_IMAGE, Progress, Report
+
+Batch = tuple[Tensor, Tensor]
+
+
+class NNIOneShot(OneShot):
+    """Trains probabilities of the genes on a copy of the shared weights, then decodes archs.
+
+    `method=gumbel` (GumbelDARTS) and `darts` keep a probability for each choice of each gene, and
+    take turns: a step of the probabilities on a batch of val, a step of the weights on a batch of
+    train. The expected number of parameters, where it exceeds the budget, is added to the loss.
+    Archs are decoded within the budget: the most probable ones for a range of prices of a
+    parameter, then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one
+    on val with the copy, and proposes those with the least loss.
+
+    All that happens before the first ask, is charged in passes, and goes on from a checkpoint.
+
+    Not for spaces whose modules are few and wide: what is trained is a mean of all widths. Needs
+    nni 3.0, which exists for x86-64 and Python before 3.14.
+
+    Source: Dong & Yang, arXiv:1910.04465 (Gumbel); Liu et al., arXiv:1806.09055 (DARTS);
+    Guo et al., arXiv:1904.00420 (single path).
+
+    Raises:
+        ValueError: if a number is out of range.
+        StrategyError: if nni cannot be imported.
+    """
+
+    summary = "NNI one-shot: Gumbel-DARTS, DARTS or single-path, decoded within the budget"
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        method: Literal["gumbel", "darts", "spos"] = "gumbel",
+        epochs: int = 20,
+        lr: float = 5e-4,
+        arc_lr: float = 0.1,
+        batch: int = 64,
+        penalty: float = 2.0,
+    ) -> None:
+        super().__init__(space, seed)
+        if epochs < 1 or batch < 1 or min(lr, arc_lr, penalty) < 0:
+            raise ValueError("epochs and batch are at least 1; lr, arc_lr and penalty at least 0")
+        self.method, self.epochs, self.batch = method, epochs, batch
+        self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
+        self._ranked: list[Arch] | None = None
+        self._probabilities: list[NDArray[np.float64]] = []
+        self._space = _model_space(space, method, seed)
+
+    # --- proposing ---------------------------------------------------------------------------
+
+    def ask(self, n: int) -> list[Proposal]:
+        """The decoded archs in order, then draws from the probabilities, then exact draws.
+
+        Raises:
+            StrategyError: if `begin` was not called.
+        """
+        if self._ranked is None:
+            raise StrategyError("the nni strategy needs a supernet: call begin first")
+        rng = self.rng()
+        ranked = iter(self._ranked)
+
+        def decoded(_position: int) -> Arch:
+            return next(ranked, None) or self._drawn(rng)
+
+        tries = len(self._ranked) + 50
+        return self.fresh(decoded, n, tries) or self.fresh(lambda _: self.space.sample(rng)[0], n)
+
+    def _drawn(self, rng: np.random.Generator) -> Arch:
+        if not self._probabilities:
+            return self.space.sample(rng)[0]
+        vector = [int(rng.choice(len(p), p=p)) for p in self._probabilities]
+        return self.space.shrink(self.space.decode(vector), rng)
+
+    # --- training ----------------------------------------------------------------------------
+
+    def begin(
+        self, supernet: Supernet, task: Task, checkpoint: Path, report: Report = lambda _: None
+    ) -> tuple[int, float]:
+        """Train on a copy of `supernet`; returns the passes and seconds that this costs in all."""
+        net = copy.deepcopy(supernet)
+        weights = torch.optim.AdamW(net.trainable().values(), lr=self.lr)
+        arc = torch.optim.Adam(self._space.alphas(), lr=self.arc_lr, betas=(0.5, 0.999))
+        arc_or_none = None if self.method == "spos" else arc
+        state = _State(checkpoint, self._key(), net, self._space, weights, arc_or_none)
+        paths: list[tuple[float, list[int]]] = state.restore()
+        steps = max(1, math.ceil(len(task.data.val) / self.batch))
+        for epoch in range(state.epoch, self.epochs):
+            began = time.perf_counter()
+            rng = np.random.default_rng([self.seed, epoch])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(rng.integers(2**31)))
+                self._space.temperature(epoch / self.epochs)
+                train = _batches(task.data.train, task, self.batch, steps, rng)
+                val = _batches(task.data.val, task, self.batch, steps, rng)
+                for ours, theirs in zip(train, val, strict=True):
+                    if self.method == "spos":
+                        self._path_step(net, weights, ours, rng)
+                    else:
+                        self._alpha_step(net, arc, theirs)
+                        self._weight_step(net, weights, ours)
+            if self.method == "spos":
+                paths += [self._scored(net, task, rng) for _ in range(steps)]
+            state.save(epoch + 1, paths, state.seconds + time.perf_counter() - began)
+            report(Progress("one-shot", epoch + 1, self.epochs, self._note(paths)))
+        self._decode(paths)
+        return self._passes(len(task.data.val), steps), state.seconds
+
+    def _passes(self, val: int, steps: int) -> int:
+        """What all epochs cost: training on batches of train, and of val or of scoring on val."""
+        trained = PASSES_PER_TRAINING_IMAGE * steps * self.batch
+        on_val = steps * val if self.method == "spos" else trained
+        return self.epochs * (trained + on_val)
+
+    def _key(self) -> str:
+        options = (self.method, self.epochs, self.lr, self.arc_lr, self.batch, self.penalty)
+        return f"nni {self.seed} {options}"
+
+    def _alpha_step(self, net: Supernet, arc: torch.optim.Optimizer, batch: Batch) -> None:
+        weights = self._space()
+        logits = net.mixture(batch[0], mixture(self.space, weights))  # (B, classes)
+        loss = F.cross_entropy(logits, batch[1])
+        if self.space.budget:
+            excess = expected_params(self.space, weights) / self.space.budget.params - 1
+            loss = loss + self.penalty * F.relu(excess)
+        arc.zero_grad()
+        loss.backward()
+        arc.step()
+
+    def _weight_step(self, net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+        with torch.no_grad():
+            weights = mixture(self.space, self._space())
+        loss = F.cross_entropy(net.train().mixture(batch[0], weights), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def _path_step(
+        self,
+        net: Supernet,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        rng: np.random.Generator,
+    ) -> None:
+        arch = self._path(rng)
+        loss = F.cross_entropy(net.train()(batch[0], arch), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def _path(self, rng: np.random.Generator) -> Arch:
+        self._space.resample(int(rng.integers(2**31)))
+        values = self._space()
+        genes = self.space.genes
+        return self.space.decode([gene.choices.index(int(values[gene.name])) for gene in genes])
+
+    def _scored(
+        self, net: Supernet, task: Task, rng: np.random.Generator
+    ) -> tuple[float, list[int]]:
+        """A path within the budget and its loss on val under the copy's weights."""
+        arch = self.space.shrink(self._path(rng), rng)
+        return evaluate(net, arch, task).loss, list(self.space.encode(arch))
+
+    def _note(self, paths: Sequence[tuple[float, list[int]]]) -> str:
+        if self.method == "spos":
+            return f"best val loss {min(paths)[0]:.3f}"
+        with torch.no_grad():
+            expected = float(expected_params(self.space, self._space.probabilities()))
+        return f"expected parameters {expected:.0f}"
+
+    # --- decoding ----------------------------------------------------------------------------
+
+    def _decode(self, paths: Sequence[tuple[float, list[int]]]) -> None:
+        if self.method == "spos":
+            self._ranked = [self.space.decode(vector) for _, vector in sorted(paths)]
+            return
+        with torch.no_grad():
+            weights = self._space.probabilities()
+        self._probabilities = [_array(weights[gene.name]) for gene in self.space.genes]
+        self._ranked = decode(self.space, self._probabilities)
+
+
+def _batches(
+    split: Split, task: Task, size: int, steps: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """`steps` batches of exactly `size` images, drawn without repetition while images last."""
+    rounds = math.ceil(steps * size / len(split))
+    order = np.concatenate([rng.permutation(len(split)) for _ in range(rounds)])[: steps * size]
+    return split.batches(size, task.preprocess, task.device, torch.from_numpy(order))
+
+
+def _array(weights: Mapping[int, Tensor]) -> NDArray[np.float64]:
+    p: NDArray[np.float64] = np.array([float(w) for w in weights.values()])
+    p /= p.sum()
+    return p
+
+
+class _State:
+    """The checkpoint of `begin`, written after each epoch."""
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        net: Supernet,
+        space: Any,
+        weights: torch.optim.Optimizer,
+        arc: torch.optim.Optimizer | None,
+    ) -> None:
+        self.path, self.key, self.net, self.space = path, key, net, space
+        self.optimizers = [weights, arc] if arc else [weights]
+        self.epoch = 0
+        self.seconds = 0.0
+
+    def save(self, epoch: int, paths: list[tuple[float, list[int]]], seconds: float) -> None:
+        self.epoch, self.seconds = epoch, seconds
+        buffer = io.BytesIO()
+        content = {
+            "key": self.key,
+            "epoch": epoch,
+            "seconds": seconds,
+            "weights": {k: v.detach() for k, v in self.net.trainable().items()},
+            "alphas": [alpha.detach() for alpha in self.space.alphas()],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "paths": paths,
+        }
+        torch.save(content, buffer)
+        write_atomic(self.path, buffer.getvalue())
+
+    def restore(self) -> list[tuple[float, list[int]]]:
+        if not self.path.exists():
+            return []
+        device = next(self.net.parameters()).device
+        try:
+            saved = torch.load(self.path, map_location=device, weights_only=True)
+            if saved["key"] != self.key:
+                raise StrategyError(f"{self.path} belongs to another search ({saved['key']})")
+            self.net.load_state_dict(saved["weights"], strict=False)
+            with torch.no_grad():
+                for alpha, value in zip(self.space.alphas(), saved["alphas"], strict=True):
+                    alpha.copy_(value)
+            for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
+            raise StrategyError(f"{self.path} is damaged ({e}); remove it to begin anew") from e
+        self.epoch, self.seconds = saved["epoch"], saved["seconds"]
+        return [(loss, vector) for loss, vector in saved["paths"]]
+
+
+def _model_space(space: Space, method: str, seed: int) -> Any:
+    """The genes as an NNI model space, mutated for a method; calling it gives the genes' weights.
+
+    Every gene is a module that holds an `nni.choice`; NNI's own strategy replaces it by one that
+    samples. NNI draws initial values from torch's generator, which is seeded and restored.
+    """
+    nni = _nni()
+    choice, nas, strategies, base = nni
+
+    class Gene(nas.MutableModule):  # type: ignore[misc, name-defined]
+        def __init__(self, name: str, values: Sequence[int]) -> None:
+            super().__init__()
+            self.gene = name
+            self.choice = choice(name.replace(".", "_"), list(values))
+            self.add_mutable(self.choice)
+
+    class Sampled(base.BaseSuperNetModule):  # type: ignore[misc, name-defined]
+        """A gene whose value NNI's sampling policy decides."""
+
+        def __init__(self, gene: Gene, memo: dict[str, Any], kwargs: dict[str, Any]) -> None:
+            super().__init__()
+            self.gene = gene.gene
+            self.mutable_arguments = {"value": gene.choice}
+            self.init_arguments: dict[str, Any] = {}
+            self.add_mutable(gene.choice)
+            self.sampling_policy = kwargs["mixed_op_sampling"](self, memo, kwargs)
+
+        def resample(self, memo: dict[str, Any]) -> Any:
+            return self.sampling_policy.resample(self, memo)
+
+        def export(self, memo: dict[str, Any]) -> Any:
+            return self.sampling_policy.export(self, memo)
+
+        def export_probs(self, memo: dict[str, Any]) -> Any:
+            return self.sampling_policy.export_probs(self, memo)
+
+        def forward(self) -> Any:
+            return self.sampling_policy.forward_argument(self, "value")
+
+    class Genes(nas.ModelSpace):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            free = [gene for gene in space.genes if len(gene.choices) > 1]
+            self.genes = nn.ModuleList(Gene(gene.name, gene.choices) for gene in free)
+
+        @property
+        def free(self) -> list[Any]:
+            """The genes with a choice, each now a module that samples."""
+            return list(self.genes)
+
+        def extra_oneshot_hooks(self, _strategy: Any) -> list[Any]:
+            def hook(module: Any, _name: str, memo: Any, kwargs: Any) -> Any:
+                return (Sampled(module, memo, kwargs), True) if type(module) is Gene else None
+
+            return [hook]
+
+        def forward(self) -> dict[str, Any]:
+            free: dict[str, Any] = {module.gene: module() for module in self.free}
+            one = torch.ones(())
+            fixed: dict[str, Any] = {
+                gene.name: gene.choices[0] if method == "spos" else {gene.choices[0]: one}
+                for gene in space.genes
+                if gene.name not in free
+            }
+            return free | fixed
+
+        def alphas(self) -> list[nn.Parameter]:
+            """The architecture parameters, in the genes' order."""
+            if method == "spos":
+                return [nn.Parameter(torch.zeros(()))]
+            return list(
+                itertools.chain.from_iterable(module.arch_parameters() for module in self.free)
+            )
+
+        def probabilities(self) -> dict[str, Any]:
+            """The softmax of the architecture parameters, without Gumbel's noise."""
+            found: dict[str, Any] = self()
+            for module in self.free:
+                (alpha,) = module.arch_parameters()
+                weights = alpha.softmax(dim=0)  # (choices)
+                values = module.mutable_arguments["value"].values
+                found[module.gene] = dict(zip(values, weights, strict=True))
+            return found
+
+        def temperature(self, share: float) -> None:
+            """Cool Gumbel's softmax from 1 to 1/3 as `share` goes from 0 to 1."""
+            for module in self.modules():
+                if hasattr(module, "tau"):
+                    module.tau = 1 - share * 2 / 3
+
+        def resample(self, seed: int) -> None:
+            """Draw a path; NNI would draw it from a generator without a seed."""
+            sample: dict[str, Any] = {}
+            state = np.random.RandomState(seed)  # what NNI asks for
+            for module in self.free:
+                for label, mutable in module.simplify().items():
+                    sample[label] = mutable.random({}, state)
+                module.resample(sample)
+
+    kind = {
+        "gumbel": strategies.GumbelDARTS,
+        "darts": strategies.DARTS,
+        "spos": strategies.RandomOneShot,
+    }[method]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind().mutate_model(Genes())
+
+
+def _nni() -> Any:
+    """NNI's parts, imported quietly: it warns of torch's newer classes and prints to stdout."""
+    root = logging.getLogger("nni")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import nni
+            import nni.nas.nn.pytorch as nas
+            import nni.nas.strategy as strategies
+            from nni.nas.oneshot.pytorch.supermodule import base
+    except ImportError as e:
+        raise StrategyError(
+            "the nni strategy needs nni 3.0 (x86-64, Python before 3.14): pip install nni "
+            f"pytorch-lightning ({e})"
+        ) from e
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    return nni.choice, nas, strategies, base

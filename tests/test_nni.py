@@ -1,0 +1,217 @@
+"""NNI's real one-shot methods on a real supernet."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from noahnas import Arch, Space, Supernet
+from noahnas.errors import StrategyError
+from noahnas.relax import decode, expected_params, mixture
+from noahnas.space import Budget, ModuleSpace
+from noahnas.strategies.nni_oneshot import NNIOneShot
+from noahnas.train import Progress
+
+from .test_strategies import supernet
+
+SMALL = Space(
+    "s",
+    {"lora": ModuleSpace((0, 2), (1, 2)), "vpt": ModuleSpace((1, 3), (0, 1, 2))},
+    budget=Budget(40),
+    blocks=2,
+    width=4,
+)
+
+
+def random_weights(space: Space, seed: int = 0) -> dict[str, dict[int, Tensor]]:
+    rng = np.random.default_rng(seed)
+    found = {}
+    for gene in space.genes:
+        p = rng.dirichlet(np.ones(len(gene.choices)))
+        found[gene.name] = dict(zip(gene.choices, torch.tensor(p), strict=True))
+    return found
+
+
+def every_vector(space: Space) -> list[tuple[tuple[int, ...], list[int]]]:
+    sizes = (range(len(gene.choices)) for gene in space.genes)
+    return [(v, list(v)) for v in product(*sizes)]
+
+
+def probability(space: Space, weights: dict[str, dict[int, Tensor]], vector: list[int]) -> float:
+    pairs = zip(space.genes, vector, strict=True)
+    return float(np.prod([float(weights[g.name][g.choices[i]]) for g, i in pairs]))
+
+
+def test_expected_params_is_the_mean_over_all_gene_vectors() -> None:
+    weights = random_weights(SMALL)
+    brute = sum(
+        probability(SMALL, weights, v) * SMALL.params(SMALL.decode(v))
+        for _, v in every_vector(SMALL)
+    )
+    assert float(expected_params(SMALL, weights)) == pytest.approx(brute)
+
+
+def test_a_mixture_holds_each_dim_s_marginal_probability() -> None:
+    weights = random_weights(SMALL, 1)
+    mixed = mixture(SMALL, weights)
+    for name, block, dim in (("lora", 0, 2), ("lora", 1, 2), ("vpt", 0, 0), ("vpt", 1, 3)):
+        brute = sum(
+            probability(SMALL, weights, v)
+            for _, v in every_vector(SMALL)
+            if SMALL.decode(v).dim(name, block) == dim
+        )
+        assert float(mixed[name][block][dim]) == pytest.approx(brute)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_decoding_gives_feasible_archs_and_without_a_budget_the_most_probable_one(
+    seed: int,
+) -> None:
+    weights = random_weights(SMALL, seed)
+    arrays = [np.array([float(w) for w in weights[g.name].values()]) for g in SMALL.genes]
+    archs = decode(SMALL, arrays)
+    assert archs
+    assert all(SMALL.feasible(arch) for arch in archs)
+    assert len(set(archs)) == len(archs)
+
+    def log_probability(vector: list[int]) -> float:
+        active = SMALL.active(vector)
+        trio = zip(arrays, vector, active, strict=True)
+        # Inactive genes count at their best choice: they may be anything.
+        return sum(float(np.log(p[i] if on else 1.0)) for p, i, on in trio)
+
+    free = SMALL.with_budget(10**6)
+    best = max(every_vector(SMALL), key=lambda pair: log_probability(pair[1]))[1]
+    assert SMALL.decode(best) in decode(free, arrays)
+
+
+def trained(method: str, folder: Path, space: Space, **options: float) -> NNIOneShot:
+    strategy = NNIOneShot(space, 0, method=method, **options)  # type: ignore[arg-type]
+    strategy.begin(*supernet(space), folder / "nni.ckpt")
+    return strategy
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+def test_each_method_proposes_feasible_archs_and_charges_what_it_spends(
+    method: str, space: Space, tmp_path: Path
+) -> None:
+    net, task = supernet(space)
+    before = {k: v.clone() for k, v in net.trainable().items()}
+    passes = 0
+
+    def count(images: int, factor: int) -> None:
+        nonlocal passes
+        passes += images * factor
+
+    def counted(strategy: NNIOneShot) -> tuple[int, float]:
+        """Count images where the copy computes: with gradients 3 passes, without 1."""
+        original = Supernet._embed
+
+        def embed(self: Supernet, images: Tensor) -> Tensor:
+            count(len(images), 3 if torch.is_grad_enabled() else 1)
+            return original(self, images)
+
+        Supernet._embed = embed  # type: ignore[method-assign]
+        try:
+            return strategy.begin(net, task, tmp_path / "nni.ckpt")
+        finally:
+            Supernet._embed = original  # type: ignore[method-assign]
+
+    strategy = NNIOneShot(space, 0, method=method, epochs=2)  # type: ignore[arg-type]
+    charged, seconds = counted(strategy)
+    assert charged == passes
+    assert seconds > 0
+    assert all(torch.equal(before[k], v) for k, v in net.trainable().items())  # a copy was trained
+    archs = [p.arch for p in strategy.ask(12)]
+    assert len(set(archs)) == 12
+    assert all(space.feasible(arch) for arch in archs)
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+def test_begun_again_it_goes_on_where_its_checkpoint_stands(
+    method: str, space: Space, tmp_path: Path
+) -> None:
+    class Died(Exception):  # noqa: N818
+        pass
+
+    def die(progress: Progress) -> None:
+        if progress.done == 2:
+            raise Died
+
+    whole = NNIOneShot(space, 0, method=method, epochs=4)  # type: ignore[arg-type]
+    whole.begin(*supernet(space), tmp_path / "whole")
+    with pytest.raises(Died):
+        NNIOneShot(space, 0, method=method, epochs=4).begin(  # type: ignore[arg-type]
+            *supernet(space), tmp_path / "cut", die
+        )
+    resumed = NNIOneShot(space, 0, method=method, epochs=4)  # type: ignore[arg-type]
+    seen: list[int] = []
+    resumed.begin(*supernet(space), tmp_path / "cut", lambda p: seen.append(p.done))
+    assert seen == [3, 4]
+    assert resumed.ask(20) == whole.ask(20)
+
+
+def test_a_greater_penalty_expects_fewer_parameters(space: Space, tmp_path: Path) -> None:
+    tight = space.with_budget(800)
+
+    def expected(penalty: float) -> float:
+        strategy = NNIOneShot(tight, 0, method="darts", epochs=8, penalty=penalty)
+        strategy.begin(*supernet(space), tmp_path / str(penalty))
+        with torch.no_grad():
+            return float(expected_params(tight, strategy._space.probabilities()))
+
+    assert expected(10.0) < 0.9 * expected(0.0)
+
+
+def test_training_moves_the_probabilities_of_every_module(space: Space, tmp_path: Path) -> None:
+    with torch.no_grad():
+        before = NNIOneShot(space, 0)._space.probabilities()
+    strategy = trained("gumbel", tmp_path, space, epochs=10, penalty=0.0)
+    with torch.no_grad():
+        after = strategy._space.probabilities()
+    moved = {
+        gene: max(abs(float(w - before[gene][k])) for k, w in choices.items())
+        for gene, choices in after.items()
+    }
+    for module in space.modules:
+        assert max(v for gene, v in moved.items() if gene.startswith(module)) > 0.05, module
+
+
+def test_a_checkpoint_of_another_search_or_a_damaged_one_is_refused(
+    space: Space, tmp_path: Path
+) -> None:
+    trained("darts", tmp_path, space, epochs=1)
+    with pytest.raises(StrategyError, match="belongs to another search"):
+        trained("darts", tmp_path, space, epochs=2)
+    (tmp_path / "nni.ckpt").write_bytes(b"garbage")
+    with pytest.raises(StrategyError, match="damaged"):
+        trained("darts", tmp_path, space, epochs=1)
+
+
+def test_asked_before_it_began_it_says_so(space: Space) -> None:
+    with pytest.raises(StrategyError, match="call begin first"):
+        NNIOneShot(space, 0).ask(1)
+
+
+def test_without_nni_one_sentence_says_what_is_missing(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mock of a machine where nni does not exist: its import fails."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "nni", None)
+    with pytest.raises(StrategyError, match=r"needs nni 3.0 \(x86-64"):
+        NNIOneShot(space, 0)
+
+
+def test_a_path_is_an_arch_of_the_space(space: Space) -> None:
+    strategy = NNIOneShot(space, 0, method="spos")
+    rng = np.random.default_rng(0)
+    paths = [strategy._path(rng) for _ in range(20)]
+    assert all(isinstance(arch, Arch) and space.misfit(arch) is None for arch in paths)
+    assert len(set(paths)) > 15
