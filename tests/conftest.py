@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,13 @@ from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
+hypothesis.settings.register_profile(
+    "noahnas",
+    deadline=None,
+    derandomize="CI" in os.environ,  # the same examples whenever CI runs
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("noahnas")
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_batches_are_normalised_and_hold_every_image_once() -> None:
     assert batches[0][0][0, :, 0, 0].tolist() == [1.0, 3.0, 0.5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(3, 40), min_size=2, max_size=5),
     st.tuples(st.floats(0.05, 0.4), st.floats(0.05, 0.4)),

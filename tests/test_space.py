@@ -54,13 +54,13 @@ def small_spaces(draw: st.DrawFn) -> Space:
     return Space("s" + text, modules, text, budget, blocks=2, width=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_spaces())
 def test_size_counts_distinct_architectures_as_brute_force_does(space: Space) -> None:
     assert space.size == len(list(space.enumerate()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_spaces(), st.integers(0, 2**32))
 def test_encode_gives_the_smallest_vector_and_decode_undoes_it(space: Space, seed: int) -> None:
     arch = space.draw(np.random.default_rng(seed))
@@ -72,14 +72,14 @@ def test_encode_gives_the_smallest_vector_and_decode_undoes_it(space: Space, see
     assert vector == min(same)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_spaces())
 def test_parse_undoes_print(space: Space) -> None:
     bound = parse_space(format_space(space)).bind(blocks=2, width=4)
     assert bound == space
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_spaces(), st.integers(0, 400))
 def test_counting_under_a_budget_and_unranking_equal_brute_force(space: Space, limit: int) -> None:
     space = space.with_budget(limit)
