@@ -22,7 +22,10 @@ from torch import Tensor, nn
 
 from noahnas.errors import BackboneError, unknown
 
-EMBEDDED = {"vit-digits": "vit_digits.safetensors"}
+EMBEDDED = {
+    "vit-digits": "vit_digits.safetensors",
+    "vit-nano": "vit_nano_patch14_56.safetensors",
+}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "fc_norm.", "head_dist.")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from noahnas.data import Split, Task
@@ -81,22 +82,25 @@ def evaluate(
     net.eval()
     data = task.data.split(split)
     part = data if images is None else Split(data.images[:images], data.labels[:images])
-    losses, hits = [], []
-    for x, y in part.batches(batch_size, task.preprocess, task.device):
+    found = []
+    for x, _ in part.batches(batch_size, task.preprocess, task.device):
         with autocast(task.device):
-            logits = net(x, arch)  # (b, classes)
-        logits = logits.float()
-        losses.append(F.cross_entropy(logits, y, reduction="none").cpu())  # (b)
-        hits.append((logits.argmax(dim=1) == y).cpu())  # (b)
-    loss, hit = torch.cat(losses), torch.cat(hits)  # (n), (n)
-    if not torch.isfinite(loss).all():
+            found.append(net(x, arch).float().cpu())  # (b, classes)
+    logits = torch.cat(found)  # (n, classes)
+    if not torch.isfinite(logits).all():
         raise TrainingError(f"the logits of {arch!r} on {split} are not finite")
-    per_class = [hit[part.labels == c].float().mean().item() for c in part.labels.unique()]
+    return scored(logits, part.labels, params=net.params(arch), split=split)
+
+
+def scored(logits: Tensor, labels: Tensor, *, params: int, split: str) -> Result:
+    """The result of logits (n, classes) for labels (n,), at a pass an image."""
+    hit = (logits.argmax(dim=1) == labels).double()  # (n)
+    per_class = [hit[labels == c].mean().item() for c in labels.unique()]
     return Result(
-        accuracy=hit.float().mean().item(),
+        accuracy=hit.mean().item(),
         balanced_accuracy=sum(per_class) / len(per_class),
-        loss=loss.double().mean().item(),
-        params=net.params(arch),
-        passes=len(part),
+        loss=F.cross_entropy(logits.double(), labels).item(),
+        params=params,
+        passes=len(labels),
         split=split,
     )

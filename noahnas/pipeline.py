@@ -14,6 +14,7 @@ from noahnas.data import Task, load_data
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
+from noahnas.probe import linear_probe
 from noahnas.recipe import Recipe, Stage
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory, write_atomic
@@ -187,8 +188,8 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
         else:
             arch = inputs.arch or Arch()
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
-        stage("retrain", lambda: _retrain(run, loaded, arch, "retrain", report))
-        stage("probe", lambda: _retrain(run, loaded, Arch(), "probe", report))
+        stage("retrain", lambda: _retrain(run, loaded, arch, report))
+        stage("probe", lambda: _probe(loaded))
         result = _result(loaded, arch, done)
         run.write_json("result.json", result)
         return result
@@ -262,25 +263,25 @@ def _search(
     }
 
 
-def _retrain(
-    run: RunDirectory, loaded: _Loaded, arch: Arch, name: str, report: Report
-) -> dict[str, Any]:
-    recipe, inputs = loaded.inputs.recipe, loaded.inputs
-    stage = recipe.retrain if name == "retrain" else recipe.probe
+def _retrain(run: RunDirectory, loaded: _Loaded, arch: Arch, report: Report) -> dict[str, Any]:
+    stage = loaded.inputs.recipe.retrain
     trained = retrain(
         arch,
         loaded.fresh(stage),
         loaded.task,
         stage,
-        name=name,
-        seed=inputs.seed,
-        checkpoint=run.path / f"{name}.ckpt",
+        seed=loaded.inputs.seed,
+        checkpoint=run.path / "retrain.ckpt",
         report=report,
     )
-    if name == "retrain":
-        save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
+    save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())
     return {"result": trained.result.to_dict(), "head": head} | _cost(trained.log)
+
+
+def _probe(loaded: _Loaded) -> dict[str, Any]:
+    probe = linear_probe(load_backbone(loaded.inputs.backbone), loaded.task)
+    return asdict(probe)
 
 
 def _cost(log: TrainLog) -> dict[str, Any]:

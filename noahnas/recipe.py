@@ -31,7 +31,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyper-parameters of supernet training, search, retraining and the linear probe."""
+    """Hyper-parameters of supernet training, search and retraining."""
 
     name: str
     description: str
@@ -39,7 +39,6 @@ class Recipe:
     trials: int  # architectures evaluated in a search
     batch: int  # architectures asked for at a time
     retrain: Stage
-    probe: Stage
 
     @classmethod
     def load(cls, name_or_path: str) -> Recipe:

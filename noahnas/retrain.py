@@ -29,21 +29,17 @@ def retrain(
     task: Task,
     stage: Stage,
     *,
-    name: str,
     seed: int,
     checkpoint: Path,
     report: Report = lambda _: None,
 ) -> Retrained:
     """Train `arch` on train + val, from the pretrained backbone, and test it at the last epoch.
 
-    `Arch()`, with nothing in it, is the linear probe: only the head is trained.
-
     Args:
         arch: what to train.
         backbone: freshly loaded; it becomes part of the network.
         task: train and val are used for training, test once.
         stage: hyper-parameters.
-        name: "retrain" or "probe"; shown in progress, and part of the random state.
         seed: decides initial weights and the order of images.
         checkpoint: written after each epoch; a killed training goes on from it.
         report: called after each epoch.
@@ -58,7 +54,7 @@ def retrain(
         task,
         merge(task.data.train, task.data.val),
         stage,
-        name=name,
+        name="retrain",
         draw=lambda _rng: arch,
         seed=seed,
         checkpoint=checkpoint,

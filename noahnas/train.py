@@ -1,4 +1,4 @@
-"""The only training loop: the supernet, the retrained winner and the linear probe use it."""
+"""The only training loop: the supernet and the retrained winner use it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
 class Progress:
     """How far a stage has come."""
 
-    stage: str  # "supernet", "search", "retrain", "probe"
+    stage: str  # "supernet", "search", "retrain"
     done: int  # epochs, or trials
     total: int
     note: str  # "loss 0.52"

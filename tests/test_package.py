@@ -26,7 +26,7 @@ ORDER = [
     ("strategy",),
     ("study",),
     ("search",),
-    ("retrain",),
+    ("retrain", "probe"),
     ("compare",),
     ("report",),
     ("export", "interop"),

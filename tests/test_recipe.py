@@ -11,8 +11,7 @@ description: y
 supernet: {epochs: 1, lr: 2e-3, batch_size: 8}
 trials: 3
 batch: 2
-retrain: {epochs: 1, lr: 0.5, batch_size: 8}
-probe: {epochs: 1, lr: 1, batch_size: 8, warmup_epochs: 0}
+retrain: {epochs: 1, lr: 0.5, batch_size: 8, warmup_epochs: 0}
 """
 
 
@@ -41,7 +40,7 @@ def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:
 
 def test_a_recipe_file_is_read() -> None:
     recipe = parse_recipe(GOOD, "r.yaml")
-    assert (recipe.supernet.lr, recipe.probe.lr, recipe.trials) == (2e-3, 1.0, 3)
+    assert (recipe.supernet.lr, recipe.retrain.lr, recipe.trials) == (2e-3, 0.5, 3)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_a_recipe_file_is_read() -> None:
         (("lr: 0.5", "lr: fast"), "r.yaml:6:26: retrain.lr must be a number, not 'fast'"),
         (("batch: 2\n", ""), "'batch' is missing"),
         (("warmup_epochs: 0", "warmup_epochs: 1"), "warmup_epochs must be fewer than epochs"),
-        ((GOOD.splitlines()[-1], "probe: 3"), "a mapping"),
+        ((GOOD.splitlines()[-1], "retrain: 3"), "a mapping"),
     ],
 )
 def test_a_fault_is_named_with_line_and_column(change: tuple[str, str], message: str) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from noahnas import Arch, Space
 from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, Task
+from noahnas.data.dataset import SPLITS
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
+from noahnas.probe import linear_probe
 from noahnas.recipe import Stage
 from noahnas.retrain import retrain
 from noahnas.supernet import Supernet
@@ -134,7 +137,7 @@ def test_retraining_beats_chance_and_pretraining_beats_random_weights(
             torch.manual_seed(0)
             backbone.model.init_weights("")  # type: ignore[operator]
         found = retrain(
-            arch, backbone, Task(digits, backbone.preprocess, CPU), stage, name="retrain",
+            arch, backbone, Task(digits, backbone.preprocess, CPU), stage,
             seed=0, checkpoint=tmp_path / f"{name}.ckpt",
         )  # fmt: skip
         assert found.result.split == "test"
@@ -142,6 +145,29 @@ def test_retraining_beats_chance_and_pretraining_beats_random_weights(
         accuracy[name] = found.result.accuracy
     assert accuracy["pretrained"] > 0.5
     assert accuracy["pretrained"] > accuracy["random"] + 0.1
+
+
+def test_the_linear_probe_is_the_least_penalised_cross_entropy(digits: Dataset) -> None:
+    """Against scikit-learn's logistic regression on the same features and penalty."""
+    backbone = load_backbone("vit-digits")
+    task = Task(digits, backbone.preprocess, CPU)
+    probe = linear_probe(backbone, task)
+    assert probe.result.split == "test"
+    assert (probe.passes, probe.result.passes) == (299, 597)
+    assert probe.result.accuracy > 0.5
+    with torch.no_grad():
+        x, y = zip(
+            *(next(digits.split(s).batches(999, task.preprocess, CPU)) for s in SPLITS), strict=True
+        )
+        train, val, test = (backbone.model(images).double() for images in x)
+    mean, std = train.mean(0), train.std(0)
+    both = (torch.cat([train, val]) - mean) / std
+    model = LogisticRegression(C=1 / (probe.penalty * len(both)), max_iter=2000, tol=1e-8)
+    model.fit(both.numpy(), torch.cat(y[:2]).numpy())
+    logits = torch.from_numpy(model.decision_function(((test - mean) / std).numpy()))
+    loss = torch.nn.functional.cross_entropy(logits, y[2]).item()
+    assert probe.result.loss == pytest.approx(loss, abs=1e-3)
+    assert linear_probe(backbone, task).result == probe.result
 
 
 def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None:

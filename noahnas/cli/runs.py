@@ -221,11 +221,7 @@ def _with_epochs(
     if supernet_epochs:
         recipe = replace(recipe, supernet=recipe.supernet.of_epochs(supernet_epochs))
     if retrain_epochs:
-        recipe = replace(
-            recipe,
-            retrain=recipe.retrain.of_epochs(retrain_epochs),
-            probe=recipe.probe.of_epochs(retrain_epochs),
-        )
+        recipe = replace(recipe, retrain=recipe.retrain.of_epochs(retrain_epochs))
     return recipe
 
 
