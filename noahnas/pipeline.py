@@ -11,9 +11,11 @@ import torch
 
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import Task, load_data
+from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
+from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.recipe import Recipe, Stage
 from noahnas.retrain import retrain
@@ -88,6 +90,10 @@ class _Loaded:
     def digests(self) -> dict[str, str]:
         return {"backbone": self.backbone.digest, "data": self.task.data.digest}
 
+    def about(self, space: Space) -> dict[str, Any]:
+        """What a supernet is trained for."""
+        return {"space": space.to_dict()} | self.digests()
+
     def fresh(self, stage: Stage) -> Backbone:
         """The backbone once more, with the stage's drop-path; a network takes it for itself."""
         return load_backbone(self.inputs.backbone, stage.drop_path)
@@ -151,12 +157,13 @@ def _load(inputs: Inputs) -> _Loaded:
         space = inputs.space.bind(backbone.model)
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
         space.check_budget()
-        if inputs.supernet and not Path(inputs.supernet, SUPERNET).is_file():
-            raise RunError(f"{inputs.supernet} holds no trained supernet ({SUPERNET})")
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if it is unfit
     data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
-    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
+    loaded = _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
+    if inputs.supernet and inputs.space:
+        _refuse_other(Path(inputs.supernet), loaded.about(inputs.space))
+    return loaded
 
 
 def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
@@ -183,6 +190,7 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             ).to(loaded.task.device)
             stage("supernet", lambda: _supernet(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
+            stage("spread", lambda: asdict(spread(net, space, loaded.task, inputs.seed)))
             found = stage("search", lambda: _search(run, loaded, net, space, report))
             arch = Arch.from_dict(found["arch"])
         else:
@@ -198,10 +206,9 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
 def _supernet(
     run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
-    about = {"space": space.to_dict()} | loaded.digests()
+    about = loaded.about(space)
     if loaded.inputs.supernet:
         other = Path(loaded.inputs.supernet)
-        _refuse_other(read_header(other / SUPERNET), about, other)
         load_trained(other / SUPERNET, net)
         cost: dict[str, Any] = RunDirectory.open(other).read_json(STAGES)["supernet"]
         save_trained(run.path / SUPERNET, net, about)
@@ -212,7 +219,7 @@ def _supernet(
         loaded.task.data.train,
         loaded.inputs.recipe.supernet,
         name="supernet",
-        draw=space.draw,
+        draw=policy(loaded.inputs.recipe.policy, space),
         seed=loaded.inputs.seed,
         checkpoint=run.path / "supernet.ckpt",
         report=report,
@@ -221,8 +228,11 @@ def _supernet(
     return _cost(log)
 
 
-def _refuse_other(found: Mapping[str, Any], wanted: Mapping[str, Any], run: Path) -> None:
-    """Raise RunError unless a supernet was trained on the same modules, backbone and data."""
+def _refuse_other(run: Path, wanted: Mapping[str, Any]) -> None:
+    """Raise RunError unless a run's supernet is for the same modules, backbone and data."""
+    if not (run / SUPERNET).is_file():
+        raise RunError(f"{run} holds no trained supernet ({SUPERNET})")
+    found = read_header(run / SUPERNET)
     pairs = [
         ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
         ("backbone", found.get("backbone"), wanted["backbone"]),
@@ -310,8 +320,11 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         found = done["search"]
         result |= {
             "space": inputs.space.name,
+            "budget": inputs.space.budget.params if inputs.space.budget else None,
             "strategy": inputs.strategy,
             "val": found["result"],
+            "binding": asdict(binding(inputs.space.bind(loaded.backbone.model))),
+            "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],
         }

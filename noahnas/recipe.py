@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from noahnas.errors import Fault, RecipeError, unknown
+from noahnas.policy import POLICIES
 from noahnas.space.document import Checker, Node, parse, read
 
 
@@ -36,6 +37,7 @@ class Recipe:
     name: str
     description: str
     supernet: Stage
+    policy: str  # which arch a training step of the supernet takes
     trials: int  # architectures evaluated in a search
     batch: int  # architectures asked for at a time
     retrain: Stage
@@ -87,8 +89,10 @@ def parse_recipe(text: str, source: str) -> Recipe:
     for key, node in top.items():
         if key in ("trials", "batch"):
             values[key] = check.integer(node, key, minimum=1)
-        elif key in ("name", "description"):
+        elif key in ("name", "description", "policy"):
             values[key] = check.text(node, key)
+            if key == "policy" and values[key] not in POLICIES:
+                check.fault(node, unknown("policy", values[key], POLICIES))
         else:
             values[key] = _stage(check, node, key)
     if check.faults:

@@ -55,7 +55,7 @@ def retrain(
         merge(task.data.train, task.data.val),
         stage,
         name="retrain",
-        draw=lambda _rng: arch,
+        draw=lambda _rng, _step, _steps: arch,
         seed=seed,
         checkpoint=checkpoint,
         report=report,

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -24,6 +24,22 @@ from noahnas.strategy import Proposal, Trial
 
 NAME = "search"
 ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
+
+
+class _SoleWriter(JournalFileOpenLock):
+    """A lock that is always free: the run's own lock keeps other writers out.
+
+    Optuna's locks outlive a killed process, and an interrupt that meets them raises another error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -66,14 +82,14 @@ class Study:
     def journal(cls, path: Path, space: Space) -> Study:
         """A study in a journal file of which this process is the only writer.
 
-        What a killed writer left there — half a line, or its lock — is removed.
+        Half a line that a killed writer left there is removed.
 
         Raises:
             RunError: if the journal is damaged.
         """
         _mend(path)
         try:
-            return cls(JournalStorage(JournalFileBackend(str(path))), space)
+            return cls(JournalStorage(JournalFileBackend(str(path), _SoleWriter())), space)
         except (ValueError, KeyError) as e:
             raise RunError(f"{path} is damaged: {e}") from e
 
@@ -134,7 +150,6 @@ def _entry(trial: FrozenTrial) -> Entry:
 
 
 def _mend(path: Path) -> None:
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1

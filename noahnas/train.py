@@ -21,6 +21,7 @@ from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
 from noahnas.evaluate import autocast
+from noahnas.policy import Draw
 from noahnas.recipe import Stage
 from noahnas.rundir import write_atomic
 from noahnas.space import Arch, Space
@@ -67,7 +68,7 @@ def train(
     stage: Stage,
     *,
     name: str,
-    draw: Callable[[np.random.Generator], Arch],
+    draw: Draw,
     seed: int,
     checkpoint: Path,
     report: Report = lambda _: None,
@@ -102,7 +103,8 @@ def train(
                 rate = learning_rate(stage, epoch + step / steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                total += len(y) * _step(net, optimizer, x, y, draw(rng), device)
+                arch = draw(rng, epoch * steps + step, stage.epochs * steps)
+                total += len(y) * _step(net, optimizer, x, y, arch, device)
         losses.append(total.item() / len(split))
         if not math.isfinite(losses[-1]):
             raise TrainingError(

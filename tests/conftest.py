@@ -50,7 +50,7 @@ def stage() -> Stage:
 
 @pytest.fixture
 def recipe(stage: Stage) -> Recipe:
-    return Recipe("quick", "for tests", stage, trials=12, batch=5, retrain=stage)
+    return Recipe("quick", "for tests", stage, "paper", trials=12, batch=5, retrain=stage)
 
 
 def awake(net: Supernet, seed: int = 0) -> Supernet:

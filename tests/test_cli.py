@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import noahnas
 from noahnas.cli import main
@@ -20,7 +23,8 @@ from .conftest import draw_images
 
 ARCHS = Path(__file__).parent / "archs"
 SHORT, STRANGE = str(ARCHS / "short.yaml"), str(ARCHS / "strange.yaml")
-QUICK = ["--trials", "10", "--supernet-epochs", "2", "--retrain-epochs", "2"]
+SMALL = ["--backbone", "vit-digits"]
+QUICK = [*SMALL, "--trials", "10", "--supernet-epochs", "2", "--retrain-epochs", "2"]
 
 
 def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -67,9 +71,13 @@ def test_a_run_directory_holds_all_inputs_and_results(finished: tuple[Path, dict
     assert about["images"] == {"train": 36, "val": 12, "test": 12}
     result = json.loads((root / "run" / "result.json").read_text())
     assert printed == {"run": "run"} | result
-    assert set(result["cost"]) == {"supernet", "search", "retrain", "probe"}
+    assert set(result["cost"]) == {"supernet", "spread", "search", "retrain", "probe"}
     assert result["cost"]["search"]["passes"] == 10 * 12
     assert result["cost"]["retrain"]["passes"] == 2 * 48 * 3
+    assert result["cost"]["spread"]["passes"] == 30 * 12
+    assert not result["binding"]["largest_feasible"]
+    assert 0 < result["binding"]["share"] <= 0.25
+    assert result["spread"]["archs"] == 30
     assert result["params_with_head"] == result["params"] + 48 * 3 + 3
     assert (result["val"]["split"], result["test"]["split"]) == ("val", "test")
     assert noahnas.Arch.load(root / "run" / "best.yaml").to_dict() == result["arch"]
@@ -117,20 +125,66 @@ def test_retrain_repeats_a_winner_with_another_seed_in_a_new_run(
 
 def test_retrain_trains_an_architecture_of_one_s_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("lora: [2, 0, 0, 1]\n")
-    done = run(
-        "retrain", "--arch", "mine.yaml", "--retrain-epochs", "2", "--out", "r", cwd=tmp_path
-    )
+    own = (*SMALL, "--data", "digits", "--arch", "mine.yaml", "--retrain-epochs", "2")
+    done = run("retrain", *own, "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "576 prompt" in done.stdout
 
 
 def test_a_table_ends_the_command_and_progress_goes_to_stderr(tmp_path: Path) -> None:
-    done = run("search", "--strategy", "random", *QUICK, cwd=tmp_path)
+    done = run("search", "--strategy", "random", "--data", "digits", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test, linear probe" in done.stdout
     assert "supernet 2/2" in done.stderr
     assert "supernet 2/2" not in done.stdout
     assert len(list((tmp_path / "runs").glob("random-*"))) == 1
+
+
+def reuse(finished: tuple[Path, dict], *args: str) -> subprocess.CompletedProcess[str]:
+    root, _ = finished
+    return run("search", "--supernet", "run", "--strategy", "random", *QUICK[:4], *args, cwd=root)
+
+
+def test_another_run_s_supernet_is_searched_and_its_cost_is_still_told(
+    finished: tuple[Path, dict],
+) -> None:
+    root, printed = finished
+    done = reuse(finished, "--data", "images", "--out", "reused", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    cost = told["cost"]["supernet"]
+    assert cost["reused"] == str(root / "run")
+    assert cost["passes"] == printed["cost"]["supernet"]["passes"]
+    weights = [load_file(root / name / "supernet.safetensors") for name in ("run", "reused")]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert "supernet 2/2" not in done.stderr
+    assert noahnas.load(root / "reused").arch == noahnas.Arch.from_dict(told["arch"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--data", "digits"), "its data is"),
+        (("--data", "images", "--space", "lora-only"), "its space is"),
+        (("--data", "images", "--backbone", "OTHER"), "its backbone is"),
+    ],
+)
+def test_a_supernet_that_does_not_fit_is_refused_with_what_differs(
+    finished: tuple[Path, dict], args: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    asset = files("noahnas").joinpath("assets", "vit_digits.safetensors")
+    with as_file(asset) as path, safe_open(path, framework="pt") as f:
+        weights = {key: f.get_tensor(key) * 1.01 for key in f.keys()}  # noqa: SIM118
+        save_file(weights, other, f.metadata())
+    args = tuple(str(other) if a == "OTHER" else a for a in args)
+    if "lora-only" not in args:
+        args = (*args, "--space", "tiny")
+    done = reuse(finished, *args, "--out", str(tmp_path / "r"))
+    assert done.returncode == 2
+    assert "does not fit" in done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "r").exists()
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -177,14 +231,15 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", "--device", "tpu"], "unknown device 'tpu'"),
         (["search", "--set", "population"], "is not NAME=VALUE"),
         (["search", "--budget", "much"], "is no count"),
-        (["search", "--budget", "3"], "the cheapest arch has 385"),
-        (["search", "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
+        (["search", *SMALL, "--budget", "3"], "the cheapest arch has 385"),
+        (["search", *SMALL, "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
         (["search", "--resume", "absent"], "is no run"),
         (["search", "--resume", "absent", "--seed", "2"], "leave out --seed"),
         (["retrain"], "--arch FILE"),
         (["retrain", "--arch", "absent.yaml"], "no such file"),
-        (["retrain", "--arch", SHORT], "the arch has 2 blocks, the backbone 4"),
-        (["retrain", "--arch", STRANGE], "unknown module 'lara'; did you mean 'lora'?"),
+        (["retrain", *SMALL, "--arch", SHORT], "the arch has 2 blocks, the backbone 4"),
+        (["retrain", *SMALL, "--arch", STRANGE], "unknown module 'lara'; did you mean 'lora'?"),
+        (["search", *SMALL, "--supernet", "absent"], "absent holds no trained supernet"),
         (["predict", "absent", "x.png"], "is no run"),
         (["space", "check", "absent.yaml"], "no such file"),
         (["serch"], "No such command 'serch'"),

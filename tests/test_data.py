@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import label as count_blobs
 
 from noahnas.backbone import Preprocess
-from noahnas.data import Dataset, Split, load_data, merge, stratified
+from noahnas.data import Dataset, Split, load_data, merge, rendered, stratified, tasks
 from noahnas.errors import DataError
 
 from .conftest import draw_images
@@ -146,3 +147,30 @@ def test_stratified_parts_are_disjoint_whole_and_in_proportion(
             got = int((labels[part] == label).sum())
             assert got >= 1
             assert abs(got - share * count) <= 1 or got == count - 2
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("count", 8), ("distance", 6), ("heading", 16), ("x-position", 16)]
+)
+def test_a_rendered_task_has_its_classes_distinct_pictures_and_one_digest_for_a_seed(
+    name: str, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "COUNTS", {"train": 160, "val": 32, "test": 48})
+    data = load_data(name, (56, 56))
+    assert len(data.classes) == classes
+    assert data.train.images.shape == (160, 3, 56, 56)
+    assert [len(data.split(s)) for s in ("train", "val", "test")] == [160, 32, 48]
+    assert load_data(name, (56, 56)).digest == data.digest
+    assert load_data(name, (56, 56), split_seed=1).digest != data.digest
+    pixels = torch.cat([data.split(s).images for s in ("train", "val", "test")])
+    assert len(torch.unique(pixels.flatten(1), dim=0)) == len(pixels)
+
+
+def test_the_count_task_shows_as_many_objects_as_its_label_says() -> None:
+    """Bright blobs on the dark ground, counted by flood fill."""
+    pictures, labels = rendered.count(np.random.default_rng(0), 24)
+    right = 0
+    for picture, label in zip(pictures, labels, strict=True):
+        _, found = count_blobs(picture.max(axis=2) > 115)
+        right += int(found == label + 1)
+    assert right >= 22  # blobs of objects that nearly touch may merge

@@ -17,7 +17,18 @@ import pytest
 from noahnas import Space
 from noahnas.study import Study
 
-SIZES = ["--trials", "40", "--supernet-epochs", "12", "--retrain-epochs", "12"]
+SIZES = [
+    "--backbone",
+    "vit-digits",
+    "--data",
+    "digits",
+    "--trials",
+    "40",
+    "--supernet-epochs",
+    "12",
+    "--retrain-epochs",
+    "12",
+]
 
 
 def noahnas(*args: str) -> list[str]:

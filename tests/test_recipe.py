@@ -9,6 +9,7 @@ GOOD = """\
 name: x
 description: y
 supernet: {epochs: 1, lr: 2e-3, batch_size: 8}
+policy: warm
 trials: 3
 batch: 2
 retrain: {epochs: 1, lr: 0.5, batch_size: 8, warmup_epochs: 0}
@@ -31,11 +32,11 @@ def test_a_recipe_survives_run_json(name: str) -> None:
 
 
 def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:
-    stage = Recipe.load("default").supernet
-    assert stage.warmup_epochs == 4
+    stage = Recipe.load("paper").supernet
+    assert stage.warmup_epochs == 10
     assert stage.of_epochs(8).warmup_epochs == 2
     assert stage.of_epochs(2).warmup_epochs == 0
-    assert stage.of_epochs(100).warmup_epochs == 4
+    assert stage.of_epochs(100).warmup_epochs == 10
 
 
 def test_a_recipe_file_is_read() -> None:
@@ -46,13 +47,17 @@ def test_a_recipe_file_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("trials: 3", "trials: 0"), "r.yaml:4:9: trials must be at least 1, not 0"),
+        (("trials: 3", "trials: 0"), "r.yaml:5:9: trials must be at least 1, not 0"),
         (
             ("epochs: 1, lr: 2e-3", "epoch: 1, lr: 2e-3"),
             "r.yaml:3:12: unknown key 'epoch'; did you",
         ),
-        (("lr: 0.5", "lr: fast"), "r.yaml:6:26: retrain.lr must be a number, not 'fast'"),
+        (("lr: 0.5", "lr: fast"), "r.yaml:7:26: retrain.lr must be a number, not 'fast'"),
         (("batch: 2\n", ""), "'batch' is missing"),
+        (
+            ("policy: warm", "policy: wram"),
+            "r.yaml:4:9: unknown policy 'wram'; did you mean 'warm'?",
+        ),
         (("warmup_epochs: 0", "warmup_epochs: 1"), "warmup_epochs must be fewer than epochs"),
         ((GOOD.splitlines()[-1], "retrain: 3"), "a mapping"),
     ],

@@ -14,6 +14,7 @@ from noahnas.data import Dataset, Task
 from noahnas.data.dataset import SPLITS
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
+from noahnas.policy import paper
 from noahnas.probe import linear_probe
 from noahnas.recipe import Stage
 from noahnas.retrain import retrain
@@ -37,7 +38,7 @@ def trained(
     try:
         log = train(
             net, Task(data, backbone.preprocess, CPU), data.train, stage, name="supernet",
-            draw=space.draw, seed=3, checkpoint=folder / "s.ckpt", report=report,
+            draw=paper(space), seed=3, checkpoint=folder / "s.ckpt", report=report,
         )  # fmt: skip
     except KeyboardInterrupt:
         return net, None
@@ -117,7 +118,7 @@ def test_one_arch_of_the_draw_is_trained_a_step(
     arch = Arch(lora=(2, 0, 0, 0))
     train(
         net, Task(digits, backbone.preprocess, CPU), digits.train, stage, name="x",
-        draw=lambda _rng: arch, seed=0, checkpoint=tmp_path / "x.ckpt",
+        draw=lambda _rng, _step, _steps: arch, seed=0, checkpoint=tmp_path / "x.ckpt",
     )  # fmt: skip
     moved = {k for k, v in net.trainable().items() if not torch.equal(v, before[k])}
     assert moved == {"prompts.lora.0.down", "prompts.lora.0.up", "backbone.head.weight",

@@ -15,14 +15,14 @@ Data = Annotated[
     str,
     typer.Option(
         help="Directory of images (train/CLASS, val/CLASS, test/CLASS; or CLASS alone, split by "
-        "seed), or an embedded set: digits."
+        "seed), or a set that comes with noahnas: count, distance, heading, x-position, digits."
     ),
 ]
 Backbone = Annotated[
     str,
     typer.Option(
         help="A timm ViT with a class token by name; a local safetensors, pth or npz file; "
-        "NAME@FILE where the file does not tell its architecture; or the embedded vit-digits."
+        "NAME@FILE where the file does not tell its architecture; or the embedded vit-nano."
     ),
 ]
 RecipeName = Annotated[

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from noahnas.train import Report
 
 INTERRUPTED = 130
-DEFAULT_BACKBONE = "vit-digits"
-DEFAULT_SPACE = {DEFAULT_BACKBONE: "tiny"}
+DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
+DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
 
 def search(
@@ -42,10 +42,10 @@ def search(
         str | None,
         typer.Option(
             help="A shipped space (`noahnas space list`) or a space file. "
-            "[default: tiny with the embedded backbone, else noah-vtab]"
+            "[default: demo with the embedded backbone, else noah-vtab]"
         ),
     ] = None,
-    data: Data = "digits",
+    data: Data = DEFAULT_DATA,
     backbone: Backbone = DEFAULT_BACKBONE,
     recipe: RecipeName = "default",
     trials: Annotated[
@@ -155,7 +155,7 @@ def retrain(
     chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
     known = of.recipe if of and not recipe else _recipe(recipe or "default", None, None, None)
     inputs = Inputs(
-        data=_data(data) if data else of.data if of else "digits",
+        data=_data(data) if data else of.data if of else DEFAULT_DATA,
         backbone=_file(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
         recipe=_with_epochs(known, None, None, retrain_epochs),
         seed=seed,

@@ -20,6 +20,8 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         table.add_row(
             "space", f"{result['space']} · {result['evaluations']} archs evaluated{ended}"
         )
+        table.add_row("budget", budget_told(result["budget"], result["binding"]))
+        table.add_row("val, random archs", spread_told(result["spread"]))
     for module, part in result["arch"].items():
         dims = part if isinstance(part, list) else part["dim"]
         table.add_row(f"  {module}", " ".join(str(dim) for dim in dims))
@@ -37,6 +39,23 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"
         table.add_row(f"cost, {stage}", told)
     return table
+
+
+def budget_told(budget: int | None, binding: Mapping[str, Any]) -> str:
+    """Whether the budget leaves anything to search for."""
+    if budget is None:
+        return "none: the largest arch is allowed"
+    largest = "feasible" if binding["largest_feasible"] else "infeasible"
+    return f"{budget:,} · largest arch {largest} · {binding['share']:.1%} of the paper prior passes"
+
+
+def spread_told(spread: Mapping[str, Any]) -> str:
+    """Whether random archs differ by more than the noise of the val split."""
+    told = (
+        f"{spread['mean']:.1%} ± {spread['sd']:.1%} (sd of {spread['archs']} archs; "
+        f"binomial error of the split {spread['error']:.1%})"
+    )
+    return told if spread["sd"] > spread["error"] else f"{told}: the search ranks noise"
 
 
 def scores(measured: Mapping[str, Any]) -> str:

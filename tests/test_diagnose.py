@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from noahnas import Space
+from noahnas.backbone import load_backbone
+from noahnas.data import Dataset, Task
+from noahnas.diagnose import binding, spread
+from noahnas.evaluate import evaluate
+from noahnas.policy import POLICIES, policy
+from noahnas.recipe import Stage
+from noahnas.report.tables import budget_told, spread_told
+from noahnas.space import ModuleSpace
+from noahnas.train import build
+
+
+def test_binding_is_the_share_of_the_paper_prior_that_meets_the_budget() -> None:
+    """LoRA of rank 1 or 2 in one or two blocks of width 1 costs 4 to 16; half of the draws ≤ 8."""
+    space = Space("s", {"lora": ModuleSpace((1, 2), (1, 2))}, blocks=2, width=1)
+    tight = binding(space.with_budget(4))  # depth 1 and dim 1: a quarter
+    assert tight.share == pytest.approx(0.25, abs=0.03)
+    assert not tight.largest_feasible
+    loose = binding(space.with_budget(16))
+    assert loose.share == 1.0
+    assert loose.largest_feasible
+    assert not loose.binds
+
+
+@pytest.mark.parametrize(("name", "blocks", "width"), [("demo", 12, 128), ("tiny", 4, 48)])
+def test_the_budgets_of_the_embedded_spaces_bind(name: str, blocks: int, width: int) -> None:
+    found = binding(Space.load(name).bind(blocks=blocks, width=width))
+    assert found.binds
+    assert found.share > 0.02
+
+
+def test_the_paper_s_budget_hardly_binds() -> None:
+    assert not binding(Space.load("noah-vtab")).binds
+
+
+def test_spread_is_the_deviation_of_thirty_random_archs(digits: Dataset, space: Space) -> None:
+    backbone = load_backbone("vit-digits")
+    net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
+    task = Task(digits, backbone.preprocess, torch.device("cpu"))
+    found = spread(net, space, task, seed=3)
+    archs = space.sample(np.random.default_rng([3, 30]), 30, prior="paper")
+    accuracies = [evaluate(net, arch, task).accuracy for arch in archs]
+    assert found.mean == pytest.approx(np.mean(accuracies))
+    assert found.sd == pytest.approx(np.std(accuracies, ddof=1))
+    assert found.error == pytest.approx(np.sqrt(found.mean * (1 - found.mean) / 99))
+    assert found.passes == 30 * 99
+
+
+def test_the_table_says_when_a_search_ranks_noise_and_when_the_budget_is_loose() -> None:
+    told = {"mean": 0.5, "sd": 0.02, "error": 0.035, "archs": 30}
+    assert "ranks noise" in spread_told(told)
+    assert "ranks noise" not in spread_told(told | {"sd": 0.05})
+    assert "largest arch infeasible" in budget_told(9, {"largest_feasible": False, "share": 0.2})
+    assert "largest arch feasible" in budget_told(9, {"largest_feasible": True, "share": 1.0})
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_a_policy_draws_archs_of_the_space(name: str, space: Space) -> None:
+    rng = np.random.default_rng(0)
+    draws = [policy(name, space)(rng, step, 90) for step in range(90)]
+    assert all(space.misfit(arch) is None for arch in draws)
+    largest = [i for i, arch in enumerate(draws) if arch == space.largest]
+    if name == "feasible":
+        assert all(space.feasible(arch) for arch in draws)
+    elif name == "warm":
+        assert largest[:23] == list(range(23))
+        assert set(largest[23:]) == set(range(24, 90, 3))
+    else:
+        assert any(not space.feasible(arch) for arch in draws)
+        assert len(largest) < 3
