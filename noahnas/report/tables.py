@@ -52,10 +52,10 @@ def budget_told(budget: int | None, binding: Mapping[str, Any]) -> str:
 def spread_told(spread: Mapping[str, Any]) -> str:
     """Whether random archs differ by more than the noise of the val split."""
     told = (
-        f"{spread['mean']:.1%} ± {spread['sd']:.1%} (sd of {spread['archs']} archs; "
-        f"binomial error of the split {spread['error']:.1%})"
+        f"{spread['mean']:.1%} ± {spread['sd']:.1%}, sd of {spread['archs']} · "
+        f"binomial error {spread['error']:.1%}"
     )
-    return told if spread["sd"] > spread["error"] else f"{told}: the search ranks noise"
+    return told if spread["sd"] > spread["error"] else f"{told}: ranks noise"
 
 
 def scores(measured: Mapping[str, Any]) -> str:
