@@ -15,7 +15,7 @@ from noahnas.errors import ArchError
 from noahnas.modules.base import PromptModule, Site, survival
 from noahnas.registry import resolve
 from noahnas.space import Arch, Space
-from noahnas.space.space import params_of
+from noahnas.space.declaration import params_of
 
 Add = Callable[[Tensor], Tensor]
 Mixture = Mapping[str, Sequence[Mapping[int, Tensor]]]

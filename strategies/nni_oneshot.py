@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
-import itertools
-import logging
 import math
 import pickle
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from noahnas.data import Split, Task
@@ -26,6 +23,7 @@ from noahnas.evaluate import evaluate
 from noahnas.relax import decode, expected_params, mixture
 from noahnas.rundir import write_atomic
 from noahnas.space import Arch, Space
+from noahnas.strategies.nni_space import model_space
 from noahnas.strategy import OneShot, Proposal
 from noahnas.supernet import Supernet
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, Progress, Report
@@ -76,7 +74,7 @@ class NNIOneShot(OneShot):
         self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
         self._ranked: list[Arch] | None = None
         self._probabilities: list[NDArray[np.float64]] = []
-        self._space = _model_space(space, method, seed)
+        self._space = model_space(space, method, seed)
 
     # --- proposing ---------------------------------------------------------------------------
 
@@ -276,132 +274,3 @@ class _State:
             raise StrategyError(f"{self.path} is damaged ({e}); remove it to begin anew") from e
         self.epoch, self.seconds = saved["epoch"], saved["seconds"]
         return [(loss, vector) for loss, vector in saved["paths"]]
-
-
-def _model_space(space: Space, method: str, seed: int) -> Any:
-    """The genes as an NNI model space, mutated for a method; calling it gives the genes' weights.
-
-    Every gene is a module that holds an `nni.choice`; NNI's own strategy replaces it by one that
-    samples. NNI draws initial values from torch's generator, which is seeded and restored.
-    """
-    nni = _nni()
-    choice, nas, strategies, base = nni
-
-    class Gene(nas.MutableModule):  # type: ignore[misc, name-defined]
-        def __init__(self, name: str, values: Sequence[int]) -> None:
-            super().__init__()
-            self.gene = name
-            self.choice = choice(name.replace(".", "_"), list(values))
-            self.add_mutable(self.choice)
-
-    class Sampled(base.BaseSuperNetModule):  # type: ignore[misc, name-defined]
-        """A gene whose value NNI's sampling policy decides."""
-
-        def __init__(self, gene: Gene, memo: dict[str, Any], kwargs: dict[str, Any]) -> None:
-            super().__init__()
-            self.gene = gene.gene
-            self.mutable_arguments = {"value": gene.choice}
-            self.init_arguments: dict[str, Any] = {}
-            self.add_mutable(gene.choice)
-            self.sampling_policy = kwargs["mixed_op_sampling"](self, memo, kwargs)
-
-        def resample(self, memo: dict[str, Any]) -> Any:
-            return self.sampling_policy.resample(self, memo)
-
-        def export(self, memo: dict[str, Any]) -> Any:
-            return self.sampling_policy.export(self, memo)
-
-        def export_probs(self, memo: dict[str, Any]) -> Any:
-            return self.sampling_policy.export_probs(self, memo)
-
-        def forward(self) -> Any:
-            return self.sampling_policy.forward_argument(self, "value")
-
-    class Genes(nas.ModelSpace):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            free = [gene for gene in space.genes if len(gene.choices) > 1]
-            self.genes = nn.ModuleList(Gene(gene.name, gene.choices) for gene in free)
-
-        @property
-        def free(self) -> list[Any]:
-            """The genes with a choice, each now a module that samples."""
-            return list(self.genes)
-
-        def extra_oneshot_hooks(self, _strategy: Any) -> list[Any]:
-            def hook(module: Any, _name: str, memo: Any, kwargs: Any) -> Any:
-                return (Sampled(module, memo, kwargs), True) if type(module) is Gene else None
-
-            return [hook]
-
-        def forward(self) -> dict[str, Any]:
-            free: dict[str, Any] = {module.gene: module() for module in self.free}
-            one = torch.ones(())
-            fixed: dict[str, Any] = {
-                gene.name: gene.choices[0] if method == "spos" else {gene.choices[0]: one}
-                for gene in space.genes
-                if gene.name not in free
-            }
-            return free | fixed
-
-        def alphas(self) -> list[nn.Parameter]:
-            """The architecture parameters, in the genes' order."""
-            if method == "spos":
-                return [nn.Parameter(torch.zeros(()))]
-            return list(
-                itertools.chain.from_iterable(module.arch_parameters() for module in self.free)
-            )
-
-        def probabilities(self) -> dict[str, Any]:
-            """The softmax of the architecture parameters, without Gumbel's noise."""
-            found: dict[str, Any] = self()
-            for module in self.free:
-                (alpha,) = module.arch_parameters()
-                weights = alpha.softmax(dim=0)  # (choices)
-                values = module.mutable_arguments["value"].values
-                found[module.gene] = dict(zip(values, weights, strict=True))
-            return found
-
-        def temperature(self, share: float) -> None:
-            """Cool Gumbel's softmax from 1 to 1/3 as `share` goes from 0 to 1."""
-            for module in self.modules():
-                if hasattr(module, "tau"):
-                    module.tau = 1 - share * 2 / 3
-
-        def resample(self, seed: int) -> None:
-            """Draw a path; NNI would draw it from a generator without a seed."""
-            sample: dict[str, Any] = {}
-            state = np.random.RandomState(seed)  # what NNI asks for
-            for module in self.free:
-                for label, mutable in module.simplify().items():
-                    sample[label] = mutable.random({}, state)
-                module.resample(sample)
-
-    kind = {
-        "gumbel": strategies.GumbelDARTS,
-        "darts": strategies.DARTS,
-        "spos": strategies.RandomOneShot,
-    }[method]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return kind().mutate_model(Genes())
-
-
-def _nni() -> Any:
-    """NNI's parts, imported quietly: it warns of torch's newer classes and prints to stdout."""
-    root = logging.getLogger("nni")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import nni
-            import nni.nas.nn.pytorch as nas
-            import nni.nas.strategy as strategies
-            from nni.nas.oneshot.pytorch.supermodule import base
-    except ImportError as e:
-        raise StrategyError(
-            "the nni strategy needs nni 3.0 (x86-64, Python before 3.14): pip install nni "
-            f"pytorch-lightning ({e})"
-        ) from e
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    return nni.choice, nas, strategies, base

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from noahnas.errors import Fault, SpaceError, unknown
 from noahnas.registry import installed
+from noahnas.space.declaration import Budget, ModuleSpace
 from noahnas.space.document import Checker, Node, parse, read, write_scalar
-from noahnas.space.space import Budget, ModuleSpace, Space
+from noahnas.space.space import Space
 
 
 def shipped() -> list[str]:

@@ -13,57 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
-from noahnas.registry import resolve
 from noahnas.space.arch import Arch
 from noahnas.space.count import Counter, ModuleCounter, uniform_below
+from noahnas.space.declaration import Budget, ModuleSpace, params_of
 
 MAX_REJECTIONS = 100_000
-
-
-def params_of(module: str, width: int, dim: int) -> int:
-    """Trainable parameters of one prompt module in one block of token width `width`.
-
-    Raises:
-        SpaceError: if no such module is installed.
-    """
-    kind: Any = resolve("noahnas.modules", module, "module", _ModuleError)
-    return int(kind.params(width, dim))
-
-
-class _ModuleError(SpaceError):
-    def __init__(self, message: str) -> None:
-        super().__init__("space", [Fault(0, 0, message)])
-
-
-@dataclass(frozen=True)
-class ModuleSpace:
-    """The choices of one prompt module: its dim in each block, and how many blocks have it.
-
-    `depth=()` means every block. Choices are kept in ascending order.
-    """
-
-    dim: tuple[int, ...]
-    depth: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dim", _ascending("dim", self.dim))
-        if self.depth:
-            object.__setattr__(self, "depth", _ascending("depth", self.depth))
-
-
-def _ascending(what: str, values: Sequence[int]) -> tuple[int, ...]:
-    bad = [v for v in values if type(v) is not int or v < 0]
-    if bad or not values or len(set(values)) < len(values):
-        message = f"{what} must hold distinct whole numbers of at least 0, not {list(values)}"
-        raise SpaceError("space", [Fault(0, 0, message)])
-    return tuple(sorted(values))
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What an architecture may cost."""
-
-    params: int  # trainable prompt parameters, head excluded
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
-"""Backbones: a pretrained timm ViT by name or from a file, never with random weights."""
+"""Weights from a local file: safetensors, pth and the original ViT's npz; whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +13,11 @@ import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.data.config import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from noahnas.errors import BackboneError, unknown
 
-EMBEDDED = {
-    "vit-digits": "vit_digits.safetensors",
-    "vit-nano": "vit_nano_patch14_56.safetensors",
-}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "fc_norm.", "head_dist.")
@@ -34,118 +26,18 @@ _OPTIONAL = ("mlp_ratio", "qkv_bias", "init_values", "class_token", "no_embed_cl
 _ALLOWED_ARGS = frozenset((*_TOLD, *_OPTIONAL, "pre_norm"))
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """How images become the backbone's input: direct resize to `size`, then normalisation."""
-
-    size: tuple[int, int]  # height, width in pixels
-    mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A pretrained timm ViT, how to feed it, and what identifies it."""
-
-    spec: str  # as given by the user
-    model: nn.Module  # without a classifier; fresh at every load
-    preprocess: Preprocess
-    digest: str  # 16 hex digits over the names, shapes and values of its weights
-
-
-def load_backbone(spec: str, drop_path: float = 0.0) -> Backbone:
-    """Load a pretrained ViT with a class token.
+def read_model(name: str | None, path: Path, spec: str, drop_path: float) -> nn.Module:
+    """A ViT with the weights of a file.
 
     Args:
-        spec: an embedded one ("vit-digits"); a timm model name, whose weights come from the hub
-            or its cache; a local safetensors, pth or npz file; or NAME@FILE, where the file does
-            not tell the architecture by itself.
-        drop_path: stochastic-depth rate of the last block; it grows linearly from 0.
+        name: the timm model that the weights are for; None where the file tells or shows it.
+        path: a safetensors, pth or npz file.
+        spec: what the user gave, for messages.
+        drop_path: stochastic-depth rate of the last block.
 
     Raises:
-        BackboneError: if the name is unknown, or weights are missing, empty or do not fit.
+        BackboneError: if the file is missing, empty, no plain weights, or does not fit.
     """
-    name, _, path = spec.rpartition("@")
-    if spec in EMBEDDED:
-        with as_file(files("noahnas").joinpath("assets", EMBEDDED[spec])) as asset:
-            model = _from_file(None, asset, spec, drop_path)
-    elif name:
-        model = _from_file(name, Path(path), spec, drop_path)
-    elif spec.endswith(SUFFIXES) or "/" in spec:
-        model = _from_file(None, Path(spec), spec, drop_path)
-    else:
-        model = _from_hub(spec, drop_path)
-    return describe(model, spec)
-
-
-def describe(model: nn.Module, spec: str) -> Backbone:
-    """Wrap a timm model of your own, with the preprocessing of its config.
-
-    Raises:
-        BackboneError: if it is no ViT with a class token.
-    """
-    check_supported(model, spec)
-    config = resolve_model_data_config(model)
-    height, width = config["input_size"][1:]
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None) or (height, width)
-    preprocess = Preprocess((int(size[0]), int(size[1])), config["mean"], config["std"])
-    return Backbone(spec, model, preprocess, weights_digest(model.state_dict()))
-
-
-def check_supported(model: nn.Module, spec: str) -> None:
-    """Raise BackboneError unless `model` is a timm ViT whose class token is read at the end."""
-    if not isinstance(model, VisionTransformer):
-        raise BackboneError(
-            f"{spec}: {type(model).__name__} is not supported; use a timm VisionTransformer"
-        )
-    if not model.has_class_token or model.global_pool != "token":
-        raise BackboneError(f"{spec}: the model does not read a class token (global_pool='token')")
-    if hasattr(model, "head_dist"):
-        raise BackboneError(f"{spec}: a distilled model has a second head, which is not supported")
-    for block in model.blocks:
-        if not (hasattr(getattr(block, "attn", None), "qkv") and hasattr(block, "drop_path2")):
-            kind = type(block).__name__
-            raise BackboneError(f"{spec}: its {kind} blocks are not supported; use timm's Block")
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """16 hex digits over the names, shapes, types and values of a state dict."""
-    h = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        h.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        h.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()[:16]
-
-
-# --- from the hub ----------------------------------------------------------------------------
-
-
-def _from_hub(name: str, drop_path: float) -> nn.Module:
-    base = name.partition(".")[0]
-    if not timm.is_model(base):
-        known = [*EMBEDDED, *timm.list_models("*vit*")]
-        message = unknown("backbone", name, known).partition(" (known:")[0]
-        raise BackboneError(
-            f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})"
-        )
-    try:
-        model: nn.Module = timm.create_model(
-            name, pretrained=True, num_classes=0, drop_path_rate=drop_path
-        )
-    except Exception as e:  # timm and the hub client raise many kinds
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise BackboneError(
-            f"the pretrained weights of {name} cannot be had: {reason}; "
-            f"without a network name a local file: --backbone {base}@FILE"
-        ) from e
-    return model
-
-
-# --- from a file -----------------------------------------------------------------------------
-
-
-def _from_file(name: str | None, path: Path, spec: str, drop_path: float) -> nn.Module:
     if not path.is_file():
         raise BackboneError(f"{spec}: no such file: {path}")
     if path.stat().st_size == 0:
