@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import noahnas
+from noahnas import diagnose
 from noahnas.cli import main
+from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
+from noahnas.recipe import Recipe
 
 from .conftest import draw_images
 
@@ -137,6 +141,7 @@ def test_a_table_ends_the_command_and_progress_goes_to_stderr(tmp_path: Path) ->
     assert "test, linear probe" in done.stdout
     assert "supernet 2/2" in done.stderr
     assert "supernet 2/2" not in done.stdout
+    assert re.search(r"search 10/10 · best val 0\.\d+", done.stderr)
     assert len(list((tmp_path / "runs").glob("random-*"))) == 1
 
 
@@ -277,7 +282,30 @@ def test_space_check_prints_every_fault_with_its_line(tmp_path: Path) -> None:
     assert f"{broken}:6:24:" in done.stderr
     fine = run("space", "check", "noah-vtab", "--json")
     assert json.loads(fine.stdout)["size"] == 168086938404672000
+    assert json.loads(fine.stdout)["feasible"] == 168086938404671323
     assert "168086938404672000 distinct" in run("space", "check", "noah-vtab").stdout
+
+
+def test_without_options_it_counts_objects_on_the_embedded_vit_in_a_binding_space(
+    tmp_path: Path,
+) -> None:
+    few = ("--trials", "2", "--supernet-epochs", "1", "--retrain-epochs", "1", "--out", "r")
+    done = run("search", *few, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["backbone"], told["data"], told["space"]) == ("vit-nano", "count", "demo")
+    assert (told["strategy"], told["recipe"]) == ("evolution", "default")
+    assert told["params"] <= told["budget"] == 20_000
+    assert not told["binding"]["largest_feasible"]
+    assert told["probe"]["accuracy"] > 0.5  # eight classes
+
+
+def test_the_default_search_costs_at_most_250_000_passes() -> None:
+    recipe = Recipe.load("default")
+    train, val = COUNTS["train"], COUNTS["val"]
+    supernet = 3 * train * recipe.supernet.epochs
+    retrain = 3 * (train + val) * recipe.retrain.epochs
+    assert supernet + (diagnose.ARCHS + recipe.trials) * val + retrain + train + val <= 250_000
 
 
 def test_lists_are_printed_as_tables_and_as_json() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from noahnas import Arch, Space
 from noahnas.backbone import load_backbone
-from noahnas.data import Dataset, Task
+from noahnas.backbone.backbone import EMBEDDED
+from noahnas.data import Dataset, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
@@ -169,6 +171,24 @@ def test_the_linear_probe_is_the_least_penalised_cross_entropy(digits: Dataset) 
     loss = torch.nn.functional.cross_entropy(logits, y[2]).item()
     assert probe.result.loss == pytest.approx(loss, abs=1e-3)
     assert linear_probe(backbone, task).result == probe.result
+
+
+def test_the_shipped_vit_is_small_and_its_features_transfer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A linear probe on its class token, against random weights of the same architecture."""
+    asset = files("noahnas").joinpath("assets", EMBEDDED["vit-nano"])
+    assert len(asset.read_bytes()) <= 8 * 2**20
+    monkeypatch.setattr(tasks, "COUNTS", {"train": 300, "val": 60, "test": 300})
+    accuracy = {}
+    for name in ("shipped", "random"):
+        backbone = load_backbone("vit-nano")
+        if name == "random":
+            torch.manual_seed(0)
+            backbone.model.init_weights("")  # type: ignore[operator]
+        task = Task(load_data("count", (56, 56)), backbone.preprocess, CPU)
+        accuracy[name] = linear_probe(backbone, task).result.accuracy
+    assert accuracy["shipped"] > accuracy["random"] + 0.08
 
 
 def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None:

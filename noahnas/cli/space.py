@@ -37,10 +37,12 @@ def space_check(
     as_json: Json = False,
 ) -> None:
     """Check a space file: every fault with line, column and fix; then size and cost."""
+    from noahnas.diagnose import binding
     from noahnas.space import Space
 
     space = Space.load(file).bind(blocks=blocks, width=width)
     space.check_budget()
+    bound = binding(space)
     found: dict[str, Any] = {
         "name": space.name,
         "blocks": blocks,
@@ -50,16 +52,17 @@ def space_check(
         "cheapest": space.params(space.smallest),
         "dearest": space.params(space.largest),
         "budget": space.budget.params if space.budget else None,
+        "feasible": space.count(),
+        "feasible_share_of_paper_prior": bound.share,
     }
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    typer.echo(f"{file}: no faults")
-    typer.echo(f"  {found['size']} distinct architectures over {found['genes']} genes")
-    typer.echo(
-        f"  {found['cheapest']} to {found['dearest']} prompt parameters "
-        f"at {blocks} blocks of width {width}; budget {_limit(space)}"
-    )
+    from rich.console import Console
+
+    from noahnas.report.tables import checked_table
+
+    Console().print(checked_table(file, found))
 
 
 def _limit(space: Any) -> str:

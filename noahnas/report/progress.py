@@ -30,6 +30,7 @@ class ProgressView:
         )
         self._tasks: dict[str, TaskID] = {}
         self._told = time.monotonic()
+        self._begun: dict[str, tuple[float, int]] = {}  # of each stage: when, and at which step
 
     def __enter__(self) -> ProgressView:
         self._bars.start()
@@ -59,7 +60,11 @@ class ProgressView:
 
     def _line(self, progress: Progress) -> None:
         now = time.monotonic()
+        since, step = self._begun.setdefault(progress.stage, (now, progress.done))
         if progress.done == progress.total or now - self._told > EVERY:
             self._told = now
             done = f"{progress.done}/{progress.total}"
-            self._console.print(f"{progress.stage} {done} · {progress.note}", highlight=False)
+            steps = progress.done - step
+            left = (now - since) / steps * (progress.total - progress.done) if steps else 0.0
+            note = progress.note + (f" · {left:.0f} s left" if left else "")
+            self._console.print(f"{progress.stage} {done} · {note}", highlight=False)
