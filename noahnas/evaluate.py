@@ -54,7 +54,9 @@ def choose_device(name: str) -> torch.device:
 
 def precision(device: torch.device) -> str:
     """The precision used on a device: bf16 where it is faster (a GPU that has it), else fp32."""
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp32"
 
 
 def autocast(device: torch.device) -> Any:

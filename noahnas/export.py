@@ -120,8 +120,8 @@ def load(run: str | Path) -> Tuned:
     folder = RunDirectory.open(Path(run))
     if not (folder.path / "result.json").is_file():
         raise RunError(f"{run} is not finished; go on with it: noahnas search --resume {run}")
-    about = folder.inputs
-    arch = Arch.from_dict(folder.read_json("result.json")["arch"])
+    about = folder.about
+    arch = Arch.from_dict(folder.read_json("result.json", "arch")["arch"])
     backbone = load_backbone(about["inputs"]["backbone"])
     if backbone.digest != about["digests"]["backbone"]:
         raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")

@@ -18,15 +18,16 @@ from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.recipe import Recipe, Stage
+from noahnas.registry import origin
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory, write_atomic
 from noahnas.search import search
 from noahnas.space import Arch, Space, parse_space
 from noahnas.space.load import format_space
-from noahnas.strategy import OneShot, Proposal, make_strategy
+from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
-from noahnas.train import Report, TrainLog, build, train
+from noahnas.train import Report, build, train
 
 SUPERNET = "supernet.safetensors"
 SMALL = 5_000_000  # weights of a backbone
@@ -92,7 +93,7 @@ class _Loaded:
 
     def about(self, space: Space) -> dict[str, Any]:
         """What a supernet is trained for."""
-        return {"space": space.to_dict()} | self.digests()
+        return {"space": space.to_dict(), "policy": self.inputs.recipe.policy} | self.digests()
 
     def fresh(self, stage: Stage) -> Backbone:
         """The backbone once more, with the stage's drop-path; a network takes it for itself."""
@@ -108,7 +109,9 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         NoahnasError: of the kind of what is wrong.
     """
     loaded = _load(inputs)
-    about = {
+    if inputs.supernet and inputs.space:
+        _cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
+    about: dict[str, Any] = {
         "command": "search" if inputs.space else "retrain",
         "inputs": inputs.to_dict(),
         "digests": loaded.digests(),
@@ -118,6 +121,8 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         "precision": precision(loaded.task.device),
         "threads": torch.get_num_threads(),
     }
+    if inputs.strategy:
+        about["strategy_from"] = origin(GROUP, inputs.strategy)
     return _stages(RunDirectory.create(out, about), loaded, report)
 
 
@@ -129,8 +134,8 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     """
     run = RunDirectory.open(path)
     if (path / "result.json").is_file():
-        return run.read_json("result.json")
-    about = run.inputs
+        return run.read_json("result.json", "arch", "test", "cost")
+    about = run.about
     inputs = Inputs.from_dict(about["inputs"])
     loaded = _load(replace(inputs, threads=about["threads"]))  # they decide the order of sums
     for what, digest in loaded.digests().items():
@@ -160,10 +165,7 @@ def _load(inputs: Inputs) -> _Loaded:
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if it is unfit
     data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
-    loaded = _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
-    if inputs.supernet and inputs.space:
-        _refuse_other(Path(inputs.supernet), loaded.about(inputs.space))
-    return loaded
+    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 
 def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             if name not in done:
                 done[name] = work()
                 run.write_json(STAGES, done)
-                (run.path / f"{name}.ckpt").unlink(missing_ok=True)
+            (run.path / f"{name}.ckpt").unlink(missing_ok=True)
             found: dict[str, Any] = done[name]
             return found
 
@@ -209,8 +211,8 @@ def _supernet(
     about = loaded.about(space)
     if loaded.inputs.supernet:
         other = Path(loaded.inputs.supernet)
+        cost = _cost_of_other(other, about)
         load_trained(other / SUPERNET, net)
-        cost: dict[str, Any] = RunDirectory.open(other).read_json(STAGES)["supernet"]
         save_trained(run.path / SUPERNET, net, about)
         return cost | {"reused": str(other)}
     log = train(
@@ -225,12 +227,16 @@ def _supernet(
         report=report,
     )
     save_trained(run.path / SUPERNET, net, about)
-    return _cost(log)
+    return asdict(log)
 
 
-def _refuse_other(run: Path, wanted: Mapping[str, Any]) -> None:
-    """Raise RunError unless a run's supernet is for the same modules, backbone and data."""
-    if not (run / SUPERNET).is_file():
+def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What training another run's supernet cost.
+
+    Raises:
+        RunError: unless it is finished, and for the same modules, backbone and data.
+    """
+    if not (run / SUPERNET).is_file() or not (run / STAGES).is_file():
         raise RunError(f"{run} holds no trained supernet ({SUPERNET})")
     found = read_header(run / SUPERNET)
     pairs = [
@@ -238,9 +244,14 @@ def _refuse_other(run: Path, wanted: Mapping[str, Any]) -> None:
         ("backbone", found.get("backbone"), wanted["backbone"]),
         ("data", found.get("data"), wanted["data"]),
     ]
+    if found.get("policy") == "feasible":  # what exceeds its budget was never trained
+        had, needed = (about["space"].get("budget") for about in (found, wanted))
+        pairs.append(("budget", had, needed))
     differ = [f"its {what} is {had}, not {needed}" for what, had, needed in pairs if had != needed]
     if differ:
         raise RunError(f"the supernet of {run} does not fit: {'; '.join(differ)}")
+    cost: dict[str, Any] = RunDirectory(run).read_json(STAGES, "supernet")["supernet"]
+    return cost
 
 
 def _search(
@@ -286,16 +297,12 @@ def _retrain(run: RunDirectory, loaded: _Loaded, arch: Arch, report: Report) -> 
     )
     save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())
-    return {"result": trained.result.to_dict(), "head": head} | _cost(trained.log)
+    return {"result": trained.result.to_dict(), "head": head} | asdict(trained.log)
 
 
 def _probe(loaded: _Loaded) -> dict[str, Any]:
     probe = linear_probe(load_backbone(loaded.inputs.backbone), loaded.task)
     return asdict(probe)
-
-
-def _cost(log: TrainLog) -> dict[str, Any]:
-    return asdict(log)
 
 
 def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:

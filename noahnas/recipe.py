@@ -113,6 +113,9 @@ def _stage(check: Checker, node: Node, what: str) -> Stage | None:
         if key not in keys and isinstance(node.value, dict):
             check.fault(node, f"{what}: '{key}' is missing")
             return None
+    for key in ("drop_path", "dropout"):
+        if values.get(key, 0) >= 1:
+            check.fault(keys[key], f"{what}.{key} must be below 1, not {keys[key].value}")
     if values.get("warmup_epochs", 0) >= values.get("epochs", 1):
         check.fault(node, f"{what}: warmup_epochs must be fewer than epochs")
     return None if not isinstance(node.value, dict) else Stage(**values)

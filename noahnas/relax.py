@@ -52,7 +52,7 @@ def decode(space: Space, probabilities: Sequence[NDArray[np.float64]]) -> list[A
     The best arch at a price maximises log-probability minus price × parameters, exactly: over each
     module's depth, and over each dim within it.
     """
-    scale = space.budget.params if space.budget else space.params(space.largest)
+    scale = max(space.budget.params if space.budget else space.params(space.largest), 1)
     logs = [np.log(np.maximum(p, 1e-12)) for p in probabilities]
     found: dict[Arch, float] = {}
     for price in PRICES:

@@ -7,14 +7,15 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from noahnas.errors import RunError
 
-RECORDED = ("noahnas", "torch", "timm", "optuna", "numpy")
+RECORDED = ("noahnas", "torch", "torchvision", "timm", "optuna", "numpy", "pillow")
+OPTIONAL = ("nni", "pytorch-lightning")
 
 
 class RunDirectory:
@@ -58,12 +59,16 @@ class RunDirectory:
         return cls(path)
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """What `run.json` holds."""
-        return self.read_json("run.json")
+    def about(self) -> dict[str, Any]:
+        """What `run.json` holds: inputs, digests, versions and more.
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.
+        Raises:
+            RunError: if it is damaged.
+        """
+        return self.read_json("run.json", "inputs", "digests", "classes", "device", "threads")
+
+    def read_json(self, name: str, *keys: str) -> dict[str, Any]:
+        """A JSON file of the run, which must hold `keys`.
 
         Raises:
             RunError: if it is absent or damaged.
@@ -75,6 +80,9 @@ class RunDirectory:
             raise RunError(f"{path} cannot be read: {e}") from e
         if not isinstance(value, dict):
             raise RunError(f"{path} is damaged: not a JSON object")
+        missing = [key for key in keys if key not in value]
+        if missing:
+            raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}")
         return value
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -113,4 +121,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
-    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED}
+    found = {"python": platform.python_version()} | {name: version(name) for name in RECORDED}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -23,7 +23,7 @@ class Outcome:
     best: Trial
     evaluations: int  # distinct architectures evaluated
     passes: int  # images through the backbone, forward equivalents
-    seconds: float  # of the evaluations
+    seconds: float  # of asking and evaluating
     exhausted: bool  # the strategy had no more to propose before the budget of trials was spent
 
 
@@ -62,13 +62,16 @@ def search(
     while pending or (len(known) < trials and futile < FUTILE_ASKS):
         if not pending or len(pending) < pending[0].of:
             size = pending[0].asked if pending else min(batch, trials - len(known))
+            began = time.perf_counter()
             proposals = strategy.ask(size)
+            asking = time.perf_counter() - began
             if not proposals:
                 break
             for proposal in proposals:
                 _check(strategy, proposal)
             rest = proposals[len(pending) :]
-            pending += [study.start(p, asked_at, size, len(proposals)) for p in rest]
+            of = len(proposals)
+            pending += [study.start(p, asked_at, size, of, asking / of) for p in rest]
         before = len(known)
         told = [_finished(entry, evaluate, study, known, trials, report) for entry in pending]
         strategy.tell([entry.trial for entry in told])
@@ -123,6 +126,6 @@ def _outcome(study: Study, trials: int, strategy: Strategy) -> Outcome:
         best=best,
         evaluations=len(fresh),
         passes=sum(entry.trial.result.passes for entry in fresh),
-        seconds=sum(entry.seconds for entry in fresh),
+        seconds=sum(entry.seconds + entry.ask_seconds for entry in fresh),
         exhausted=len(fresh) < trials,
     )

@@ -51,6 +51,7 @@ class Entry:
     asked_at: int  # number of trials that the strategy knew when it proposed this one
     asked: int  # how many proposals it was asked for
     of: int  # how many it gave
+    ask_seconds: float  # this proposal's share of what asking took
     result: Result | None
     seconds: float  # of the evaluation
     repeat: bool  # scored from the study itself, at no cost
@@ -90,7 +91,7 @@ class Study:
         _mend(path)
         try:
             return cls(JournalStorage(JournalFileBackend(str(path), _SoleWriter())), space)
-        except (ValueError, KeyError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise RunError(f"{path} is damaged: {e}") from e
 
     def entries(self) -> list[Entry]:
@@ -98,7 +99,9 @@ class Study:
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         return [_entry(t) for t in sorted(trials, key=lambda t: t.number) if ASKED in t.user_attrs]
 
-    def start(self, proposal: Proposal, asked_at: int, asked: int, of: int) -> Entry:
+    def start(
+        self, proposal: Proposal, asked_at: int, asked: int, of: int, ask_seconds: float = 0.0
+    ) -> Entry:
         """Write a proposal as RUNNING."""
         vector = self.space.encode(proposal.arch)
         genes = {g.name: i for g, i in zip(self.space.genes, vector, strict=True)}
@@ -114,12 +117,13 @@ class Study:
                     "asked_at": asked_at,
                     "asked": asked,
                     "of": of,
+                    "ask_seconds": ask_seconds,
                 }
             },
         )
         trial_id = self._storage.create_new_trial(self._id, template_trial=template)
         number = self._storage.get_trial_number_from_id(trial_id)
-        return Entry(number, proposal, asked_at, asked, of, None, 0.0, repeat=False)
+        return Entry(number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False)
 
     def finish(
         self, entry: Entry, result: Result, seconds: float, *, repeat: bool = False
@@ -143,6 +147,7 @@ def _entry(trial: FrozenTrial) -> Entry:
         asked["asked_at"],
         asked["asked"],
         asked["of"],
+        asked["ask_seconds"],
         Result(**measured) if done else None,
         seconds,
         repeat,

@@ -61,15 +61,17 @@ class NNIOneShot(OneShot):
         space: Space,
         seed: int,
         method: Literal["gumbel", "darts", "spos"] = "gumbel",
-        epochs: int = 20,
+        epochs: int = 10,
         lr: float = 5e-4,
         arc_lr: float = 0.1,
         batch: int = 64,
         penalty: float = 2.0,
     ) -> None:
         super().__init__(space, seed)
-        if epochs < 1 or batch < 1 or min(lr, arc_lr, penalty) < 0:
-            raise ValueError("epochs and batch are at least 1; lr, arc_lr and penalty at least 0")
+        if epochs < 1 or batch < 1:
+            raise ValueError("epochs and batch are at least 1")
+        if not all(0 <= rate < math.inf for rate in (lr, arc_lr, penalty)):
+            raise ValueError("lr, arc_lr and penalty are finite and at least 0")
         self.method, self.epochs, self.batch = method, epochs, batch
         self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
         self._ranked: list[Arch] | None = None
@@ -108,6 +110,8 @@ class NNIOneShot(OneShot):
     ) -> tuple[int, float]:
         """Train on a copy of `supernet`; returns the passes and seconds that this costs in all."""
         net = copy.deepcopy(supernet)
+        self._space.to(task.device)
+        devices = [task.device] if task.device.type == "cuda" else []
         weights = torch.optim.AdamW(net.trainable().values(), lr=self.lr)
         arc = torch.optim.Adam(self._space.alphas(), lr=self.arc_lr, betas=(0.5, 0.999))
         arc_or_none = None if self.method == "spos" else arc
@@ -117,7 +121,7 @@ class NNIOneShot(OneShot):
         for epoch in range(state.epoch, self.epochs):
             began = time.perf_counter()
             rng = np.random.default_rng([self.seed, epoch])
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=devices):
                 torch.manual_seed(int(rng.integers(2**31)))
                 self._space.temperature(epoch / self.epochs)
                 train = _batches(task.data.train, task, self.batch, steps, rng)
@@ -128,6 +132,8 @@ class NNIOneShot(OneShot):
                     else:
                         self._alpha_step(net, arc, theirs)
                         self._weight_step(net, weights, ours)
+            if not all(torch.isfinite(alpha).all() for alpha in self._space.alphas()):
+                raise StrategyError("nni: the probabilities are not finite; lower lr or arc_lr")
             if self.method == "spos":
                 paths += [self._scored(net, task, rng) for _ in range(steps)]
             state.save(epoch + 1, paths, state.seconds + time.perf_counter() - began)
@@ -147,10 +153,10 @@ class NNIOneShot(OneShot):
 
     def _alpha_step(self, net: Supernet, arc: torch.optim.Optimizer, batch: Batch) -> None:
         weights = self._space()
-        logits = net.mixture(batch[0], mixture(self.space, weights))  # (B, classes)
+        logits = net.eval().mixture(batch[0], mixture(self.space, weights))  # (B, classes)
         loss = F.cross_entropy(logits, batch[1])
         if self.space.budget:
-            excess = expected_params(self.space, weights) / self.space.budget.params - 1
+            excess = expected_params(self.space, weights) / max(self.space.budget.params, 1) - 1
             loss = loss + self.penalty * F.relu(excess)
         arc.zero_grad()
         loss.backward()

@@ -74,7 +74,7 @@ def model_space(space: Space, method: str, seed: int) -> Any:
 
         def forward(self) -> dict[str, Any]:
             free: dict[str, Any] = {module.gene: module() for module in self.free}
-            one = torch.ones(())
+            one = next((p.new_ones(()) for p in self.parameters()), torch.ones(()))
             fixed: dict[str, Any] = {
                 gene.name: gene.choices[0] if method == "spos" else {gene.choices[0]: one}
                 for gene in space.genes

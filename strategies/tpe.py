@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 from noahnas.space import Arch, Space
 from noahnas.strategy import Proposal, Strategy, Trial
 
-RETRIES = 20  # asks of the sampler for one new arch, before a fresh draw takes its place
+RETRIES = 20  # asks of the sampler for one new arch, before the ask ends early
 
 
 class TPE(Strategy):

@@ -203,6 +203,30 @@ def test_weights_that_a_hub_would_bring_are_loaded(
         timm.models._builder, "load_state_dict_from_hf", lambda *a, **k: model.state_dict()
     )
     loaded = load_backbone("test_vit.r160_in1k")
+    lacking = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks.0.")}
     x = torch.randn(1, 3, *loaded.preprocess.size)
     expected = model.eval().forward_head(model.forward_features(x), pre_logits=True)
     torch.testing.assert_close(loaded.model.eval()(x), expected, rtol=0, atol=1e-6)
+    monkeypatch.setattr(
+        timm.models._builder, "load_state_dict_from_hf", lambda *a, **k: dict(lacking)
+    )
+    with pytest.raises(BackboneError, match="cannot be had"):
+        load_backbone("test_vit.r160_in1k")
+
+
+def test_a_path_may_hold_an_at_sign_and_a_jax_file_brings_its_normalisation(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "me@work"
+    folder.mkdir()
+    np.savez(folder / "w.npz", **jax_archive(vit()))
+    loaded = load_backbone(str(folder / "w.npz"))
+    assert loaded.preprocess.mean == loaded.preprocess.std == (0.5, 0.5, 0.5)
+
+
+def test_a_model_of_other_than_three_channels_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    grey = VisionTransformer(**KWARGS, embed_dim=128, num_classes=0, in_chans=1)
+    save_file(grey.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(BackboneError, match="takes 1 channels"):
+        load_backbone(str(tmp_path / "w.safetensors"))

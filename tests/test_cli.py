@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import noahnas
 from noahnas import diagnose
 from noahnas.cli import main
+from noahnas.cli.runs import _data
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
 from noahnas.recipe import Recipe
@@ -70,7 +71,8 @@ def test_a_run_directory_holds_all_inputs_and_results(finished: tuple[Path, dict
     assert about["inputs"]["seed"] == 0
     assert about["inputs"]["data"] == str(root / "images")
     assert set(about["digests"]) == {"backbone", "data"}
-    assert {"torch", "timm", "optuna", "noahnas", "python"} <= set(about["versions"])
+    assert {"torch", "timm", "optuna", "noahnas", "python", "pillow"} <= set(about["versions"])
+    assert about["strategy_from"].startswith("noahnas ")
     assert about["classes"] == ["ant", "bee", "cat"]
     assert about["images"] == {"train": 36, "val": 12, "test": 12}
     result = json.loads((root / "run" / "result.json").read_text())
@@ -294,7 +296,7 @@ def test_without_options_it_counts_objects_on_the_embedded_vit_in_a_binding_spac
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["backbone"], told["data"], told["space"]) == ("vit-nano", "count", "demo")
-    assert (told["strategy"], told["recipe"]) == ("evolution", "default")
+    assert (told["strategy"], told["recipe"]) == ("evolution", "default, changed")
     assert told["params"] <= told["budget"] == 20_000
     assert not told["binding"]["largest_feasible"]
     assert told["probe"]["accuracy"] > 0.5  # eight classes
@@ -323,6 +325,77 @@ def test_an_image_that_cannot_be_read_is_named(finished: tuple[Path, dict], tmp_
     done = run("predict", str(root / "run"), str(tmp_path / "bad.png"))
     assert done.returncode == 2
     assert "bad.png" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "command"),
+    [
+        ("run.json", "{}", "resume"),
+        ("result.json", "{}", "resume"),
+        ("result.json", "[]", "predict"),
+        ("study.journal", "null\n", "search again"),
+    ],
+)
+def test_a_damaged_run_is_named_and_shows_no_traceback(
+    finished: tuple[Path, dict], tmp_path: Path, file: str, content: str, command: str
+) -> None:
+    root, _ = finished
+    shutil.copytree(root / "run", tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    args = ["search", "--resume", str(tmp_path / "run")]
+    if command == "predict":
+        args = ["predict", str(tmp_path / "run"), str(root / "images/ant/000.png")]
+    if file in ("run.json", "study.journal"):
+        (tmp_path / "run" / "result.json").unlink()
+    if file == "study.journal":
+        stages = json.loads((tmp_path / "run" / "stages.json").read_text())
+        kept = {name: stages[name] for name in ("supernet", "spread")}
+        (tmp_path / "run" / "stages.json").write_text(json.dumps(kept))
+    done = run(*args)
+    assert done.returncode == 2
+    assert file in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_with_another_run_s_supernet_is_resumed_without_that_run(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    root, _ = finished
+    shutil.copytree(root / "run", tmp_path / "source")
+    shutil.copytree(root / "images", tmp_path / "images")
+    given = ("--data", "images", "--supernet", "source", "--out", "mine")
+    shutil.copytree(root / "images", tmp_path / "moved")
+    done = run("search", *given, *QUICK, cwd=tmp_path)
+    assert done.returncode == 2  # the same pictures elsewhere: the data set is another
+    given = ("--data", str(root / "images"), *given[2:])
+    assert run("search", *given, *QUICK, cwd=tmp_path).returncode == 0
+    (tmp_path / "mine" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "source")
+    assert run("search", "--resume", "mine", cwd=tmp_path).returncode == 0
+
+
+def test_a_run_begun_on_another_device_or_precision_is_refused(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    root, _ = finished
+    shutil.copytree(root / "run", tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"precision": "bf16"}))
+    done = run("search", "--resume", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "was begun on cpu in bf16" in done.stderr
+
+
+def test_a_name_beats_a_directory_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "count").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _data("count") == "count"
+    assert _data("folder:count") == f"folder:{tmp_path / 'count'}"
+    (tmp_path / "mine").mkdir()
+    assert _data("mine") == str(tmp_path / "mine")
 
 
 def test_a_run_whose_weights_were_tampered_with_is_refused(

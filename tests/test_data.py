@@ -68,6 +68,23 @@ def test_an_image_is_upright_rgb_and_resized_directly(tmp_path: Path) -> None:
     assert any(torch.allclose(m, torch.tensor([0.0, 0.0, 255.0]), atol=2) for m in means)
 
 
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
+    for name, value in (("dark", 16_000), ("light", 48_000)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.full((8, 8), value + i, np.uint16)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    data = load_data(str(tmp_path), (4, 4))
+    shades = merge(data.train, data.val, data.test).images.unique().tolist()
+    assert shades == [62, 186]
+
+
+def test_a_source_without_arguments_refuses_one() -> None:
+    for spec in ("digits:0-4", "count:3"):
+        with pytest.raises(DataError, match="takes no argument"):
+            load_data(spec, (8, 8))
+
+
 def broken(root: Path, kind: str) -> None:
     match kind:
         case "one class":

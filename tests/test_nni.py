@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from pathlib import Path
 
@@ -191,6 +192,39 @@ def test_a_checkpoint_of_another_search_or_a_damaged_one_is_refused(
     (tmp_path / "nni.ckpt").write_bytes(b"garbage")
     with pytest.raises(StrategyError, match="damaged"):
         trained("darts", tmp_path, space, epochs=1)
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts"])
+def test_whether_the_supernet_stood_in_train_or_eval_mode_changes_nothing(
+    method: str, space: Space, tmp_path: Path
+) -> None:
+    net, task = supernet(space)
+    asks = []
+    for mode in (True, False):
+        copied = copy.deepcopy(net).train(mode)
+        for blocks in copied.prompts.values():
+            for module in blocks:
+                module.dropout = 0.5
+        strategy = NNIOneShot(space, 0, method=method, epochs=1)  # type: ignore[arg-type]
+        strategy.begin(copied, task, tmp_path / str(mode))
+        asks.append(strategy.ask(10))
+    assert asks[0] == asks[1]
+
+
+def test_gumbel_cools_from_one_to_a_third(space: Space, tmp_path: Path) -> None:
+    strategy = NNIOneShot(space, 0, epochs=3)
+    taus: list[float] = []
+
+    def watch(_progress: Progress) -> None:
+        taus.append(next(m.tau for m in strategy._space.modules() if hasattr(m, "tau")))
+
+    strategy.begin(*supernet(space), tmp_path / "nni.ckpt", watch)
+    assert taus == pytest.approx([1.0, 7 / 9, 5 / 9])
+
+
+def test_rates_that_are_not_finite_are_refused(space: Space) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        NNIOneShot(space, 0, arc_lr=float("nan"))
 
 
 def test_asked_before_it_began_it_says_so(space: Space) -> None:

@@ -109,6 +109,7 @@ def test_the_wheel_holds_code_strategies_spaces_recipes_and_weights(tmp_path: Pa
         "noahnas/search_spaces/noah-vtab.yaml",
         "noahnas/recipes/paper.yaml",
         "noahnas/assets/vit_digits.safetensors",
+        "noahnas/assets/vit_nano_patch14_56.safetensors",
         "noahnas/assets/digits.npz",
         "noahnas/py.typed",
     ):
@@ -116,7 +117,7 @@ def test_the_wheel_holds_code_strategies_spaces_recipes_and_weights(tmp_path: Pa
     assert not [n for n in names if n.startswith(("strategies/", "search_spaces/", "tests/"))]
 
 
-def test_the_embedded_assets_are_what_their_script_makes(tmp_path: Path) -> None:
+def test_the_embedded_digits_are_scikit_learn_s(tmp_path: Path) -> None:
     """The images come from scikit-learn unchanged."""
     import numpy as np
     from sklearn.datasets import load_digits

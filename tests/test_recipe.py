@@ -58,6 +58,7 @@ def test_a_recipe_file_is_read() -> None:
             ("policy: warm", "policy: wram"),
             "r.yaml:4:9: unknown policy 'wram'; did you mean 'warm'?",
         ),
+        (("warmup_epochs: 0", "dropout: 1.5"), "retrain.dropout must be below 1, not 1.5"),
         (("warmup_epochs: 0", "warmup_epochs: 1"), "warmup_epochs must be fewer than epochs"),
         ((GOOD.splitlines()[-1], "retrain: 3"), "a mapping"),
     ],

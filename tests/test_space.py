@@ -145,6 +145,18 @@ def test_samples_meet_the_budget_and_the_paper_prior_draws_depths_uniformly(spac
     assert counts.max() < 1100
 
 
+def test_a_paper_draw_that_never_meets_the_budget_becomes_an_exact_one() -> None:
+    space = Space("s", {"lora": ModuleSpace((1, 64), (12,))}, budget=Budget(4 * 768 * 12))
+    assert space.sample(np.random.default_rng(0), 2, prior="paper") == [space.smallest] * 2
+
+
+def test_a_space_of_an_unknown_module_or_without_blocks_is_refused(space: Space) -> None:
+    with pytest.raises(SpaceError, match="did you mean 'adapter'"):
+        Space("s", {"adaptr": ModuleSpace((1,))})
+    with pytest.raises(SpaceError, match="at least 1"):
+        space.bind(blocks=0)
+
+
 def test_an_arch_outside_the_space_is_refused_with_the_reason(space: Space) -> None:
     for arch, reason in [
         (Arch(lora=(3, 0, 0, 0), vpt=(1, 0, 0, 0), adapter=(1, 0, 0, 0)), "lora [3, 0, 0, 0]"),

@@ -151,6 +151,28 @@ def test_evolution_beats_random_on_a_separable_score() -> None:
     assert sum(wins) >= 5
 
 
+def test_tpe_beats_random_on_a_separable_score() -> None:
+    wins = [best("tpe", s, 14) > best("random", s, 14) for s in range(3)]
+    assert all(wins)
+
+
+def test_a_crossover_takes_single_blocks_not_whole_modules() -> None:
+    """Parents differ in every block of every module; children mix them within a module."""
+    space = bound().with_budget(10**9)
+    ones, eights = (Arch(lora=(d,) * 4, vpt=(d,) * 4, adapter=(d,) * 4) for d in (1, 8))
+    options = {"population": "2", "top": "2", "mutants": "0", "crossovers": "2"}
+    mixed = 0
+    for seed in range(6):
+        strategy = make_strategy("evolution", space, seed, options)
+        strategy.tell([score(space, Proposal(arch)) for arch in (ones, eights)])
+        children = [p.arch for p in strategy.ask(2)]
+        mixed += sum(set(a.dims("lora")) == {1, 8} for a in children)
+        for arch in children:
+            for block in range(4):
+                assert len({arch.dim(m, block) for m in space.modules}) == 1  # a block is whole
+    assert mixed > 6
+
+
 def parents(space: Space) -> list[Trial]:
     """Fifty equal trials whose dims are all 8, as deep as the budget lets them be."""
     one = Arch(lora=(8, 0, 0, 0), vpt=(8, 0, 0, 0), adapter=(1, 0, 0, 0))

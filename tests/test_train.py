@@ -23,6 +23,8 @@ from noahnas.retrain import retrain
 from noahnas.supernet import Supernet
 from noahnas.train import Progress, TrainLog, build, learning_rate, train
 
+from .conftest import FULL, awake
+
 CPU = torch.device("cpu")
 
 
@@ -210,6 +212,37 @@ def test_evaluation_measures_what_it_says(digits: Dataset, space: Space) -> None
     )
     assert (result.params, result.passes, result.split) == (space.params(arch), 99, "val")
     assert evaluate(net, arch, task, images=10).passes == 10
+
+
+def test_evaluation_has_no_dropout_and_training_has_what_the_stage_says(
+    digits: Dataset, space: Space
+) -> None:
+    stage = Stage(1, 1e-3, 8, drop_path=0.5, dropout=0.7)
+    backbone = load_backbone("vit-digits", stage.drop_path)
+    net = awake(build(backbone, space, 5, stage, seed=0)).train()
+    assert net.prompts["lora"][0].dropout == 0.7
+    assert backbone.model.blocks[3].drop_path2.drop_prob == 0.5
+    x, _ = next(digits.val.batches(9, backbone.preprocess, CPU))
+    assert not torch.equal(net(x, FULL), net(x, FULL))
+    task = Task(digits, backbone.preprocess, CPU)
+    assert evaluate(net, FULL, task) == evaluate(net.train(), FULL, task)
+
+
+def test_weights_without_a_gradient_step_of_their_own_decay_with_the_stage(
+    digits: Dataset, space: Space, tmp_path: Path
+) -> None:
+    norms = []
+    for decay in (0.0, 10.0):
+        backbone = load_backbone("vit-digits")
+        stage = Stage(3, 1e-3, 64, weight_decay=decay)
+        net = build(backbone, Arch(lora=(8,) * 4), 5, stage, seed=0)
+        train(
+            net, Task(digits, backbone.preprocess, CPU), digits.train, stage, name="x", seed=0,
+            draw=lambda _rng, _step, _steps: Arch(lora=(8,) * 4),
+            checkpoint=tmp_path / f"{decay}.ckpt",
+        )  # fmt: skip
+        norms.append(net.prompts["lora"][0].down.norm().item())
+    assert norms[1] < 0.95 * norms[0]
 
 
 def test_an_unknown_or_absent_device_is_refused() -> None:

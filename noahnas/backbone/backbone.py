@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -54,7 +55,7 @@ def load_backbone(spec: str, drop_path: float = 0.0) -> Backbone:
     Raises:
         BackboneError: if the name is unknown, or weights are missing, empty or do not fit.
     """
-    name, _, path = spec.rpartition("@")
+    name, _, path = ("", "", spec) if Path(spec).is_file() else spec.rpartition("@")
     if spec in EMBEDDED:
         with as_file(files("noahnas").joinpath("assets", EMBEDDED[spec])) as asset:
             model = read_model(None, asset, spec, drop_path)
@@ -89,6 +90,9 @@ def check_supported(model: nn.Module, spec: str) -> None:
         )
     if not model.has_class_token or model.global_pool != "token":
         raise BackboneError(f"{spec}: the model does not read a class token (global_pool='token')")
+    channels = model.patch_embed.proj.in_channels
+    if channels != 3:
+        raise BackboneError(f"{spec}: the model takes {channels} channels; images have 3")
     if hasattr(model, "head_dist"):
         raise BackboneError(f"{spec}: a distilled model has a second head, which is not supported")
     for block in model.blocks:
@@ -116,13 +120,14 @@ def _from_hub(name: str, drop_path: float) -> nn.Module:
             f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})"
         )
     try:
-        model: nn.Module = timm.create_model(
-            name, pretrained=True, num_classes=0, drop_path_rate=drop_path
-        )
+        # With its own number of classes timm loads strictly; without, it lets weights be missing.
+        model: Any = timm.create_model(name, pretrained=True, drop_path_rate=drop_path)
+        model.reset_classifier(0)
     except Exception as e:  # timm and the hub client raise many kinds
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise BackboneError(
             f"the pretrained weights of {name} cannot be had: {reason}; "
             f"without a network name a local file: --backbone {base}@FILE"
         ) from e
-    return model
+    loaded: nn.Module = model
+    return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from noahnas.errors import BackboneError, unknown
 
+_LOG = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "fc_norm.", "head_dist.")
@@ -51,7 +53,9 @@ def read_model(name: str | None, path: Path, spec: str, drop_path: float) -> nn.
     else:
         kwargs, config = told if told else (_infer(state, spec), {})
         model = _vision_transformer(kwargs, spec, drop_path)
-        if config:
+        if not config:
+            _LOG.warning("%s does not tell its normalisation; ImageNet's is assumed", path)
+        else:
             model.pretrained_cfg = config  # type: ignore[assignment]  # timm reads a plain dict
     _load_strictly(model, state, spec)
     return model
@@ -196,6 +200,8 @@ def _from_npz(name: str | None, path: Path, spec: str, drop_path: float) -> nn.M
         if name
         else _vision_transformer(_infer_npz(shapes, spec), spec, drop_path)
     )
+    if not name:
+        model.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # type: ignore[assignment]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for value in model.state_dict().values():
         value.fill_(float("nan"))  # whatever the converter leaves out stays visible

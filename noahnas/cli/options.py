@@ -15,14 +15,16 @@ Data = Annotated[
     str,
     typer.Option(
         help="Directory of images (train/CLASS, val/CLASS, test/CLASS; or CLASS alone, split by "
-        "seed), or a set that comes with noahnas: count, distance, heading, x-position, digits."
+        "seed), or a set that comes with noahnas: "
+        "count, distance, heading, x-position, digits."
     ),
 ]
 Backbone = Annotated[
     str,
     typer.Option(
         help="A timm ViT with a class token by name; a local safetensors, pth or npz file; "
-        "NAME@FILE where the file does not tell its architecture; or the embedded vit-nano."
+        "NAME@FILE where the file does not tell its architecture; or an embedded one: "
+        "vit-nano, vit-digits."
     ),
 ]
 RecipeName = Annotated[
@@ -37,6 +39,8 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Epochs of this stage, instead of the recipe's.")
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -25,12 +25,14 @@ from noahnas.cli.options import (
     Threads,
 )
 from noahnas.errors import NoahnasError
+from noahnas.registry import installed
 
 if TYPE_CHECKING:
     from noahnas.recipe import Recipe
     from noahnas.train import Report
 
 INTERRUPTED = 130
+CHANGED = ", changed"  # after the name of a recipe that options override
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
@@ -42,7 +44,7 @@ def search(
         str | None,
         typer.Option(
             help="A shipped space (`noahnas space list`) or a space file. "
-            "[default: demo with the embedded backbone, else noah-vtab]"
+            "[default: demo with vit-nano, tiny with vit-digits, else noah-vtab]"
         ),
     ] = None,
     data: Data = DEFAULT_DATA,
@@ -62,7 +64,9 @@ def search(
     ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An option of the strategy, NAME=VALUE; may be repeated."),
+        typer.Option(
+            "--set", help="An option of the strategy, such as population=30; may be repeated."
+        ),
     ] = None,
     seed: Seed = 0,
     split_seed: SplitSeed = 0,
@@ -117,7 +121,7 @@ def retrain(
     context: typer.Context,
     run: Annotated[
         Path | None,
-        typer.Argument(help="A finished run, whose winner, data, backbone and recipe are used."),
+        typer.Argument(help="A run with a winner; its data, backbone and recipe are used too."),
     ] = None,
     arch: Annotated[
         Path | None, typer.Option(help="Architecture file (YAML), instead of the run's winner.")
@@ -151,7 +155,7 @@ def retrain(
 
     if not run and not arch:
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
-    of = Inputs.from_dict(RunDirectory.open(run).inputs["inputs"]) if run else None
+    of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
     known = of.recipe if of and not recipe else _recipe(recipe or "default", None, None, None)
     inputs = Inputs(
@@ -216,6 +220,8 @@ def _with_epochs(
 ) -> Recipe:
     from dataclasses import replace
 
+    if trials or supernet_epochs or retrain_epochs:
+        recipe = replace(recipe, name=f"{recipe.name.removesuffix(CHANGED)}{CHANGED}")
     if trials:
         recipe = replace(recipe, trials=trials)
     if supernet_epochs:
@@ -237,11 +243,15 @@ def _options(given: list[str]) -> dict[str, str]:
 
 def _data(spec: str) -> str:
     """A directory as an absolute path, so that a run can be resumed from anywhere."""
-    return str(Path(spec).resolve()) if Path(spec).is_dir() else spec
+    name, _, argument = spec.partition(":")
+    if name == "folder" and argument:
+        return f"folder:{Path(argument).resolve()}"
+    known = name in installed("noahnas.data")
+    return str(Path(spec).resolve()) if Path(spec).is_dir() and not known else spec
 
 
 def _file(spec: str) -> str:
-    name, at, path = spec.rpartition("@")
+    name, at, path = ("", "", spec) if Path(spec).is_file() else spec.rpartition("@")
     return f"{name}{at}{Path(path).resolve()}" if Path(path).is_file() else spec
 
 

@@ -129,6 +129,12 @@ def load_data(spec: str, size: tuple[int, int], split_seed: int = 0) -> Dataset:
     return dataset
 
 
+def no_argument(name: str, argument: str) -> None:
+    """Raise DataError if a source that takes no argument was given one."""
+    if argument:
+        raise DataError(f"the data source '{name}' takes no argument; leave out ':{argument}'")
+
+
 def stratified(
     labels: NDArray[np.int64], fractions: Sequence[float], rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:

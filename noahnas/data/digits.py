@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from noahnas.data.dataset import Dataset, Split, stratified
+from noahnas.data.dataset import Dataset, Split, no_argument, stratified
 
 TRAIN, VAL = 200, 100  # images, before rounding in each class; all others are test
 
@@ -19,6 +19,7 @@ def load_digits(argument: str, size: tuple[int, int], split_seed: int) -> Datase
 
     Source: UCI "Optical Recognition of Handwritten Digits", CC BY 4.0, as scikit-learn ships it.
     """
+    no_argument("digits", argument)
     images, labels = digits(range(5, 10), size)
     shares = [TRAIN / len(labels), VAL / len(labels)]
     parts = stratified(labels, shares, np.random.default_rng(split_seed))

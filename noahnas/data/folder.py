@@ -14,7 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from noahnas.data.dataset import SPLITS, Dataset, Split, stratified
 from noahnas.errors import DataError
 
-SUFFIXES = frozenset(Image.registered_extensions())
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 SHARE = 0.2  # of the images held out as val, and again as test, where no folder holds them
 Item = tuple[Path, int]  # image file, label
 
@@ -111,7 +113,7 @@ def read_image(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
     """One image as (H, W, 3) uint8, or a sentence that says why it cannot be read."""
     try:
         with Image.open(path) as raw:
-            image = ImageOps.exif_transpose(raw).convert("RGB")
+            image = _eight_bits(ImageOps.exif_transpose(raw)).convert("RGB")
             return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
     except UnidentifiedImageError:
         return f"{path} (no image)"
@@ -119,3 +121,17 @@ def read_image(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
         return f"{path} ({getattr(e, 'strerror', None) or str(e) or type(e).__name__})"
     except Image.DecompressionBombError:
         return f"{path} (too many pixels)"
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit; Pillow's own conversion would cut it off at 255.
+
+    Raises:
+        ValueError: if pixels are floating-point.
+    """
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image).astype(np.int64)  # (H, W), in 0…65535
+    return Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noahnas.data import rendered
-from noahnas.data.dataset import SPLITS, Dataset, Split
+from noahnas.data.dataset import SPLITS, Dataset, Split, no_argument
 
 COUNTS = {"train": 800, "val": 200, "test": 1000}  # pictures
 Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.uint8], NDArray[np.int64]]]
@@ -18,21 +18,25 @@ Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.uint8], NDArray[np.
 
 def load_count(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
     """One to eight objects to be counted (`rendered.count`)."""
+    no_argument("count", argument)
     return _drawn("count", tuple(map(str, range(1, 9))), rendered.count, size, split_seed)
 
 
 def load_distance(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
     """How far a red disc is from a blue one, six bins (`rendered.distance`)."""
+    no_argument("distance", argument)
     return _drawn("distance", tuple("012345"), rendered.distance, size, split_seed)
 
 
 def load_heading(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
     """Which of 16 ways an arrow points (`rendered.heading`)."""
+    no_argument("heading", argument)
     return _drawn("heading", tuple(map(str, range(16))), rendered.heading, size, split_seed)
 
 
 def load_x_position(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
     """Which of 16 columns holds a shape (`rendered.x_position`)."""
+    no_argument("x-position", argument)
     return _drawn("x-position", tuple(map(str, range(16))), rendered.x_position, size, split_seed)
 
 

@@ -1,1 +1,1 @@
-"""Other people's formats, read and written."""
+"""Other people's formats."""

@@ -73,7 +73,6 @@ def supernet_from_state_dict(state: Mapping[str, Tensor], *, num_heads: int) -> 
     most = {
         "adapter": ours.get("prompts.adapter.0.down"),
         "lora": ours.get("prompts.lora.0.down"),
-        "vpt": ours.get("prompts.vpt.0.tokens"),
     }
     ours |= {k: v[0] for k, v in ours.items() if k.endswith(".tokens")}  # (1, p, D) -> (p, D)
     most["vpt"] = ours.get("prompts.vpt.0.tokens")

@@ -66,7 +66,7 @@ class PromptModule(nn.Module, ABC):
 
 def survival(weights: Mapping[int, Tensor], width: int) -> Tensor:
     """(width,): the probability that unit j = 0, 1, … is in use, that is, that dim > j."""
-    units = torch.arange(width)  # (h)
+    units = torch.arange(width, device=next(iter(weights.values())).device)  # (h)
     return torch.stack([w * (units < dim).to(w) for dim, w in weights.items()]).sum(dim=0)  # (h)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
+from noahnas.registry import installed
 from noahnas.space.arch import Arch
 from noahnas.space.count import Counter, ModuleCounter, uniform_below
 from noahnas.space.declaration import Budget, ModuleSpace, params_of
@@ -49,6 +50,14 @@ class Space:
     def __post_init__(self) -> None:
         if not self.modules:
             raise SpaceError(f"space '{self.name}'", [Fault(0, 0, "no modules")])
+        known = installed("noahnas.modules")
+        strange = [Fault(0, 0, unknown("module", m, known)) for m in self.modules if m not in known]
+        if strange:
+            raise SpaceError(f"space '{self.name}'", strange)
+        if self.blocks < 1 or self.width < 1:
+            raise SpaceError(
+                f"space '{self.name}'", [Fault(0, 0, "blocks and width are at least 1")]
+            )
         object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +93,11 @@ class Space:
         """
         if backbone is not None:
             blocks, width = len(backbone.blocks), int(backbone.embed_dim)
-        bound = replace(self, blocks=blocks or self.blocks, width=width or self.width)
+        bound = replace(
+            self,
+            blocks=self.blocks if blocks is None else blocks,
+            width=self.width if width is None else width,
+        )
         _ = bound.genes
         return bound
 
@@ -284,7 +297,8 @@ class Space:
         """`n` independent draws of architectures that meet the budget.
 
         `prior="exact"`: exactly uniform over distinct feasible architectures, by counting.
-        `prior="paper"`: NOAH's draw (each depth uniform, then each dim), by rejection.
+        `prior="paper"`: NOAH's draw (each depth uniform, then each dim), by rejection; the exact
+        prior where none of 5000 such draws meets the budget.
 
         Raises:
             SpaceError: if nothing meets the budget, or fewer than one paper draw in 100 000 does.
@@ -296,7 +310,15 @@ class Space:
         indices = uniform_below(rng, self.count(), n)
         return [Arch(**self._counter.unrank(index, limit)) for index in indices]
 
+    @cached_property
+    def _paper_passes(self) -> bool:
+        """Whether any of 5000 paper draws meets the budget."""
+        rng = np.random.default_rng(0)
+        return any(self.feasible(self.draw(rng)) for _ in range(5000))
+
     def _feasible_draw(self, rng: np.random.Generator) -> Arch:
+        if not self._paper_passes:
+            return self.sample(rng)[0]
         for _ in range(MAX_REJECTIONS):
             arch = self.draw(rng)
             if self.feasible(arch):
