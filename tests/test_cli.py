@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -49,12 +49,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return root, json.loads(done.stdout)
 
 
-def test_help_comes_in_under_0_3_seconds_and_loads_no_torch() -> None:
+def test_help_takes_under_0_3_seconds_and_loads_no_torch() -> None:
+    """Processor seconds of the process: what a clock says depends on what else is running."""
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run("--help")
-        times.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "search" in done.stdout
     assert min(times) < 0.3
     code = "import sys, noahnas.cli; sys.exit('torch' in sys.modules)"

@@ -25,7 +25,6 @@ from noahnas.cli.options import (
     Threads,
 )
 from noahnas.errors import NoahnasError
-from noahnas.registry import installed
 
 if TYPE_CHECKING:
     from noahnas.recipe import Recipe
@@ -243,6 +242,8 @@ def _options(given: list[str]) -> dict[str, str]:
 
 def _data(spec: str) -> str:
     """A directory as an absolute path, so that a run can be resumed from anywhere."""
+    from noahnas.registry import installed
+
     name, _, argument = spec.partition(":")
     if name == "folder" and argument:
         return f"folder:{Path(argument).resolve()}"
