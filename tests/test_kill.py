@@ -92,7 +92,11 @@ def test_an_interrupt_exits_with_130_and_names_the_command_that_goes_on(
 ) -> None:
     run = tmp_path / "run"
     command = noahnas("search", "--out", str(run), *SIZES)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while trials_done(run) < 5:
         assert process.poll() is None
         time.sleep(0.002)
