@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from noahnas.backbone import Backbone, load_backbone
-from noahnas.data import Task, load_data
+from noahnas.data import LoadOptions, Task, load_data
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
+from noahnas.progress import Report
 from noahnas.recipe import Recipe, Stage
 from noahnas.registry import origin
 from noahnas.retrain import retrain
@@ -27,7 +28,7 @@ from noahnas.space.load import format_space
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
-from noahnas.train import Report, build, train
+from noahnas.train import build, train
 
 SUPERNET = "supernet.safetensors"
 SMALL = 5_000_000  # weights of a backbone
@@ -164,7 +165,7 @@ def _load(inputs: Inputs) -> _Loaded:
         space.check_budget()
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if it is unfit
-    data = load_data(inputs.data, backbone.preprocess.size, inputs.split_seed)
+    data = load_data(inputs.data, LoadOptions(backbone.preprocess.size, inputs.split_seed))
     return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 

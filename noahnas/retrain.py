@@ -8,10 +8,11 @@ from pathlib import Path
 from noahnas.backbone import Backbone
 from noahnas.data import Task, merge
 from noahnas.evaluate import Result, evaluate
+from noahnas.progress import Report
 from noahnas.recipe import Stage
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
-from noahnas.train import Report, TrainLog, build, train
+from noahnas.train import TrainLog, build, train
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
+from noahnas.progress import Progress, Report
 from noahnas.strategy import Proposal, Strategy, Trial
 from noahnas.study import Entry, Study
-from noahnas.train import Progress, Report
 
 Evaluate = Callable[[Proposal], Result]
 FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends

@@ -16,10 +16,10 @@ import numpy as np
 from noahnas.data import Task
 from noahnas.errors import StrategyError, unknown
 from noahnas.evaluate import Result
+from noahnas.progress import Report
 from noahnas.registry import installed, resolve
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
-from noahnas.train import Report
 
 GROUP = "noahnas.strategies"
 TRIES = 1000  # draws without a new arch, after which a strategy gives up by default

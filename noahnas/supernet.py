@@ -14,7 +14,7 @@ from noahnas.backbone import check_supported
 from noahnas.errors import ArchError
 from noahnas.modules.base import PromptModule, Site, survival
 from noahnas.registry import resolve
-from noahnas.space import Arch, Space
+from noahnas.space import Arch, Shape, Space
 from noahnas.space.declaration import params_of
 
 Add = Callable[[Tensor], Tensor]
@@ -61,6 +61,7 @@ class Supernet(nn.Module):
         self.backbone = vit
         self.width = int(vit.embed_dim)
         self.blocks = len(vit.blocks)
+        self.shape = Shape(self.blocks, self.width)
         self.largest = space if isinstance(space, Arch) else space.bind(vit).largest
         if self.largest.blocks not in (0, self.blocks):
             raise ArchError(
@@ -84,7 +85,7 @@ class Supernet(nn.Module):
     def params(self, arch: Arch) -> int:
         """Trainable prompt parameters that `arch` uses; the head is not counted."""
         return sum(
-            params_of(name, self.width, dim) for name in arch.modules for dim in arch.dims(name)
+            params_of(name, self.shape, dim) for name in arch.modules for dim in arch.dims(name)
         )
 
     def trainable(self) -> dict[str, Tensor]:

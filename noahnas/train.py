@@ -7,7 +7,6 @@ import math
 import pickle
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,13 @@ from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
 from noahnas.evaluate import autocast
 from noahnas.policy import Draw
+from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
 from noahnas.rundir import write_atomic
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 
 PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage has come."""
-
-    stage: str  # "supernet", "search", "retrain"
-    done: int  # epochs, or trials
-    total: int
-    note: str  # "loss 0.52"
-
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ def train(
     draw: Draw,
     seed: int,
     checkpoint: Path,
-    report: Report = lambda _: None,
+    report: Report = silent,
 ) -> TrainLog:
     """Train the prompt modules and the head on a split, one arch of `draw` a step.
 

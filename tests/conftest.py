@@ -13,7 +13,7 @@ from PIL import Image
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
-from noahnas.data import Dataset, load_data
+from noahnas.data import Dataset, LoadOptions, load_data
 from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
@@ -35,7 +35,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    return load_data("digits", (16, 16))
+    return load_data("digits", LoadOptions((16, 16)))
 
 
 @pytest.fixture

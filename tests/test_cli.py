@@ -99,7 +99,9 @@ def test_load_gives_a_module_that_scores_what_the_run_reported(
     model = noahnas.load(root / "run")
     assert isinstance(model, Tuned)
     assert not model.training
-    data = noahnas.data.load_data(str(root / "images"), model.preprocess.size)
+    data = noahnas.data.load_data(
+        str(root / "images"), noahnas.data.LoadOptions(model.preprocess.size)
+    )
     hits = 0
     for x, y in data.test.batches(8, model.preprocess, torch.device("cpu")):
         hits += int((model(x).argmax(1) == y).sum())

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import label as count_blobs
 
 from noahnas.backbone import Preprocess
-from noahnas.data import Dataset, Split, load_data, merge, rendered, stratified, tasks
+from noahnas.data import Dataset, LoadOptions, Split, load_data, merge, rendered, stratified, tasks
 from noahnas.errors import DataError
 
 from .conftest import draw_images
@@ -27,7 +27,7 @@ def test_the_embedded_digits_have_five_classes_and_three_disjoint_splits(digits:
 def test_folders_named_train_val_and_test_are_taken_as_given(tmp_path: Path) -> None:
     for split, count in (("train", 6), ("val", 2), ("test", 3)):
         draw_images(tmp_path / split, ["cat", "dog"], count)
-    data = load_data(str(tmp_path), (8, 12))
+    data = load_data(str(tmp_path), LoadOptions((8, 12)))
     assert data.classes == ("cat", "dog")
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [12, 4, 6]
     assert data.train.images.shape == (12, 3, 8, 12)
@@ -38,17 +38,17 @@ def test_folders_named_train_val_and_test_are_taken_as_given(tmp_path: Path) -> 
 def test_plain_class_folders_are_split_in_proportion_by_seed(tmp_path: Path) -> None:
     draw_images(tmp_path, ["cat"], 20)
     draw_images(tmp_path, ["dog"], 10)
-    data = load_data(str(tmp_path), (8, 8))
+    data = load_data(str(tmp_path), LoadOptions((8, 8)))
     counts = [data.split(s).labels.bincount().tolist() for s in ("train", "val", "test")]
     assert counts == [[12, 6], [4, 2], [4, 2]]
-    assert load_data(str(tmp_path), (8, 8)).digest == data.digest
-    assert load_data(str(tmp_path), (8, 8), split_seed=1).digest != data.digest
+    assert load_data(str(tmp_path), LoadOptions((8, 8))).digest == data.digest
+    assert load_data(str(tmp_path), LoadOptions((8, 8), split_seed=1)).digest != data.digest
 
 
 def test_a_missing_val_is_taken_out_of_train_and_test_stays(tmp_path: Path) -> None:
     draw_images(tmp_path / "train", ["cat", "dog"], 10)
     draw_images(tmp_path / "test", ["cat", "dog"], 3)
-    data = load_data(f"folder:{tmp_path}", (8, 8))
+    data = load_data(f"folder:{tmp_path}", LoadOptions((8, 8)))
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [16, 4, 6]
 
 
@@ -61,7 +61,7 @@ def test_an_image_is_upright_rgb_and_resized_directly(tmp_path: Path) -> None:
     grey.save(tmp_path / "a" / "rotated.jpg", exif=exif)
     half = Image.new("RGBA", (4, 4), (0, 0, 255, 255))
     half.save(tmp_path / "b" / "blue.png")
-    data = load_data(str(tmp_path), (6, 6))
+    data = load_data(str(tmp_path), LoadOptions((6, 6)))
     everything = merge(data.train, data.val, data.test)
     means = everything.images.float().mean(dim=(2, 3))
     assert any(torch.allclose(m, torch.tensor([200.0] * 3), atol=2) for m in means)
@@ -74,7 +74,7 @@ def test_sixteen_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
         for i in range(3):
             pixels = np.full((8, 8), value + i, np.uint16)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    data = load_data(str(tmp_path), (4, 4))
+    data = load_data(str(tmp_path), LoadOptions((4, 4)))
     shades = merge(data.train, data.val, data.test).images.unique().tolist()
     assert shades == [62, 186]
 
@@ -82,7 +82,7 @@ def test_sixteen_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
 def test_a_source_without_arguments_refuses_one() -> None:
     for spec in ("digits:0-4", "count:3"):
         with pytest.raises(DataError, match="takes no argument"):
-            load_data(spec, (8, 8))
+            load_data(spec, LoadOptions((8, 8)))
 
 
 def broken(root: Path, kind: str) -> None:
@@ -125,7 +125,7 @@ def broken(root: Path, kind: str) -> None:
 def test_unusable_folders_are_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
     broken(tmp_path, kind)
     with pytest.raises(DataError) as caught:
-        load_data(str(tmp_path), (8, 8))
+        load_data(str(tmp_path), LoadOptions((8, 8)))
     assert kind in str(caught.value)
     if kind == "unreadable images":
         assert "bad.png" in str(caught.value)
@@ -134,7 +134,7 @@ def test_unusable_folders_are_refused_with_the_reason(tmp_path: Path, kind: str)
 
 def test_an_unknown_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'digits'"):
-        load_data("digit", (8, 8))
+        load_data("digit", LoadOptions((8, 8)))
 
 
 def test_batches_are_normalised_and_hold_every_image_once() -> None:
@@ -173,12 +173,12 @@ def test_a_rendered_task_has_its_classes_distinct_pictures_and_one_digest_for_a_
     name: str, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "COUNTS", {"train": 160, "val": 32, "test": 48})
-    data = load_data(name, (56, 56))
+    data = load_data(name, LoadOptions((56, 56)))
     assert len(data.classes) == classes
     assert data.train.images.shape == (160, 3, 56, 56)
     assert [len(data.split(s)) for s in ("train", "val", "test")] == [160, 32, 48]
-    assert load_data(name, (56, 56)).digest == data.digest
-    assert load_data(name, (56, 56), split_seed=1).digest != data.digest
+    assert load_data(name, LoadOptions((56, 56))).digest == data.digest
+    assert load_data(name, LoadOptions((56, 56), split_seed=1)).digest != data.digest
     pixels = torch.cat([data.split(s).images for s in ("train", "val", "test")])
     assert len(torch.unique(pixels.flatten(1), dim=0)) == len(pixels)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from noahnas.modules import PromptModule
 from noahnas.registry import installed, resolve
+from noahnas.space import Shape
 
 WIDTH, MOST = 12, 6
 NAMES = list(installed("noahnas.modules"))
@@ -41,14 +42,14 @@ def test_params_is_the_number_of_weights_that_a_forward_uses(name: str, dim: int
     module = make(name)
     module(tokens(), dim).square().sum().backward()
     used = sum(int((p.grad != 0).sum()) for p in module.parameters() if p.grad is not None)
-    assert module.params(WIDTH, dim) == used
+    assert module.params(Shape(width=WIDTH), dim) == used
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_params_of_the_absent_module_is_zero_and_a_negative_dim_an_error(name: str) -> None:
-    assert make(name).params(WIDTH, 0) == 0
+    assert make(name).params(Shape(width=WIDTH), 0) == 0
     with pytest.raises(ValueError, match="at least 0"):
-        make(name).params(WIDTH, -1)
+        make(name).params(Shape(width=WIDTH), -1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,7 +87,7 @@ def test_a_fresh_module_adds_nothing(name: str) -> None:
 
 
 def test_params_follow_the_papers_formulas_at_vit_b() -> None:
-    costs = {name: resolve("noahnas.modules", name, "module").params(768, 10) for name in NAMES}
+    costs = {name: resolve("noahnas.modules", name, "module").params(Shape(), 10) for name in NAMES}
     assert costs["adapter"] == (2 * 768 + 1) * 10 + 768
     assert costs["lora"] == 4 * 768 * 10
     assert costs["vpt"] == 768 * 10

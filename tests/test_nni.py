@@ -13,10 +13,10 @@ from torch import Tensor
 
 from noahnas import Arch, Space, Supernet
 from noahnas.errors import StrategyError
+from noahnas.progress import Progress
 from noahnas.relax import decode, expected_params, mixture
 from noahnas.space import Budget, ModuleSpace
 from noahnas.strategies.nni_oneshot import NNIOneShot
-from noahnas.train import Progress
 
 from .test_strategies import supernet
 

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Preprocess
-from noahnas.data import Task, load_data
+from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
 from noahnas.registry import resolve
@@ -60,7 +60,7 @@ def supernet(space: Space) -> tuple[Supernet, Task]:
         img_size=16, patch_size=8, embed_dim=space.width, depth=space.blocks, num_heads=1
     )
     preprocess = Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
-    task = Task(load_data("digits", (16, 16)), preprocess, torch.device("cpu"))
+    task = Task(load_data("digits", LoadOptions((16, 16))), preprocess, torch.device("cpu"))
     return Supernet(vit, space, 5), task
 
 

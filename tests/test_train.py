@@ -12,16 +12,17 @@ from sklearn.linear_model import LogisticRegression
 from noahnas import Arch, Space
 from noahnas.backbone import load_backbone
 from noahnas.backbone.backbone import EMBEDDED
-from noahnas.data import Dataset, Task, load_data, tasks
+from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
 from noahnas.policy import paper
 from noahnas.probe import linear_probe
+from noahnas.progress import Progress
 from noahnas.recipe import Stage
 from noahnas.retrain import retrain
 from noahnas.supernet import Supernet
-from noahnas.train import Progress, TrainLog, build, learning_rate, train
+from noahnas.train import TrainLog, build, learning_rate, train
 
 from .conftest import FULL, awake
 
@@ -188,7 +189,7 @@ def test_the_shipped_vit_is_small_and_its_features_transfer(
         if name == "random":
             torch.manual_seed(0)
             backbone.model.init_weights("")  # type: ignore[operator]
-        task = Task(load_data("count", (56, 56)), backbone.preprocess, CPU)
+        task = Task(load_data("count", LoadOptions((56, 56))), backbone.preprocess, CPU)
         accuracy[name] = linear_probe(backbone, task).result.accuracy
     assert accuracy["shipped"] > accuracy["random"] + 0.08
 

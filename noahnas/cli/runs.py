@@ -27,8 +27,8 @@ from noahnas.cli.options import (
 from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
+    from noahnas.progress import Report
     from noahnas.recipe import Recipe
-    from noahnas.train import Report
 
 INTERRUPTED = 130
 CHANGED = ", changed"  # after the name of a recipe that options override

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from noahnas.backbone import Preprocess
 from noahnas.errors import DataError, unknown
+from noahnas.progress import Report, silent
 from noahnas.registry import installed, resolve
 
 SPLITS = ("train", "val", "test")
@@ -107,13 +108,26 @@ def merge(*splits: Split) -> Split:
     return Split(torch.cat([s.images for s in splits]), torch.cat([s.labels for s in splits]))
 
 
-def load_data(spec: str, size: tuple[int, int], split_seed: int = 0) -> Dataset:
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a data source is to be read; every source is called as `source(argument, options)`."""
+
+    size: tuple[int, int]  # height, width in pixels to which images are resized
+    split_seed: int = 0  # decides which images go where, for sources without splits
+    on_error: Literal["stop", "skip"] = "stop"  # at an unreadable image
+    report: Report = silent
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("stop", "skip"):
+            raise DataError(unknown("value of on_error", self.on_error, ("stop", "skip")))
+
+
+def load_data(spec: str, options: LoadOptions) -> Dataset:
     """A data set by name or path.
 
     Args:
         spec: a source's name ("digits"), `name:argument` ("folder:pets"), or a directory.
-        size: height and width in pixels to which images are resized.
-        split_seed: decides which images go where, for sources that come without splits.
+        options: how to read it.
 
     Raises:
         DataError: if the source is unknown or its data cannot be used; says what is wrong.
@@ -125,7 +139,7 @@ def load_data(spec: str, size: tuple[int, int], split_seed: int = 0) -> Dataset:
             raise DataError(f"{known}; and there is no such directory")
         name, argument = "folder", spec
     source: Any = resolve("noahnas.data", name, "data source", DataError)
-    dataset: Dataset = source(argument, size, split_seed)
+    dataset: Dataset = source(argument, options)
     return dataset
 
 

@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from noahnas.data.dataset import Dataset, Split, no_argument, stratified
+from noahnas.data.dataset import Dataset, LoadOptions, Split, no_argument, stratified
 
 TRAIN, VAL = 200, 100  # images, before rounding in each class; all others are test
 
 
-def load_digits(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
+def load_digits(argument: str, options: LoadOptions) -> Dataset:
     """Digits 5–9: 200 train, 99 val, 597 test images, each class in proportion.
 
     Source: UCI "Optical Recognition of Handwritten Digits", CC BY 4.0, as scikit-learn ships it.
     """
     no_argument("digits", argument)
-    images, labels = digits(range(5, 10), size)
+    images, labels = digits(range(5, 10), options.size)
     shares = [TRAIN / len(labels), VAL / len(labels)]
-    parts = stratified(labels, shares, np.random.default_rng(split_seed))
+    parts = stratified(labels, shares, np.random.default_rng(options.split_seed))
     splits = [
         Split(torch.from_numpy(images[part]), torch.from_numpy(labels[part])) for part in parts
     ]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from noahnas.data.dataset import SPLITS, Dataset, Split, stratified
+from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Split, stratified
 from noahnas.errors import DataError
 
 SUFFIXES = frozenset(
@@ -21,12 +21,12 @@ SHARE = 0.2  # of the images held out as val, and again as test, where no folder
 Item = tuple[Path, int]  # image file, label
 
 
-def load_folder(argument: str, size: tuple[int, int], split_seed: int) -> Dataset:
+def load_folder(argument: str, options: LoadOptions) -> Dataset:
     """Read an image folder.
 
     With DIR/train/CLASS, DIR/val/CLASS and DIR/test/CLASS the splits are as given; a missing val or
     test is taken out of train, 20 % of each class. Otherwise DIR/CLASS is split 60/20/20, each
-    class in proportion, by `split_seed`.
+    class in proportion, by `options.split_seed`.
 
     Raises:
         DataError: if there is no image, a class differs between splits, or a file is unreadable.
@@ -43,9 +43,8 @@ def load_folder(argument: str, size: tuple[int, int], split_seed: int) -> Datase
         found = {"train": _items(root, classes)}
     if not found["train"]:
         raise DataError(f"{root}: no image in {'train/CLASS' if given else 'CLASS'} folders")
-    found = _complete(found, classes, np.random.default_rng(split_seed), root)
-    splits = decode(found, size)
-    return Dataset(str(root), classes, splits["train"], splits["val"], splits["test"])
+    found = _complete(found, classes, np.random.default_rng(options.split_seed), root)
+    return from_files(str(root), classes, found, options)
 
 
 def _folders(root: Path) -> list[str]:
@@ -83,6 +82,23 @@ def _complete(
     parts = stratified(labels, [SHARE] * len(missing), rng)
     taken = {name: [items[i] for i in part] for name, part in zip(missing, parts, strict=False)}
     return found | taken | {"train": [items[i] for i in parts[-1]]}
+
+
+def from_files(
+    name: str, classes: Sequence[str], found: Mapping[str, Sequence[Item]], options: LoadOptions
+) -> Dataset:
+    """A data set of image files.
+
+    Args:
+        name: of the data set, in messages and results.
+        classes: names, in label order.
+        found: files and labels of train, val and test.
+        options: how to read them.
+
+    Raises:
+        DataError: naming the unreadable files, or what else is wrong.
+    """
+    return Dataset(name, tuple(classes), **decode(found, options.size))
 
 
 def decode(found: Mapping[str, Sequence[Item]], size: tuple[int, int]) -> dict[str, Split]:

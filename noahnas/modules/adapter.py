@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import PromptModule, not_negative, survival
+from noahnas.space.schema import Shape, Value
 
 
 class Adapter(PromptModule):
@@ -32,9 +33,9 @@ class Adapter(PromptModule):
         self.up_bias = nn.Parameter(torch.zeros(width))  # (D)
 
     @staticmethod
-    def params(width: int, dim: int) -> int:
+    def params(shape: Shape, dim: int, **attributes: Value) -> int:
         """(2D + 1)·h + D, the last D being the bias of the up projection; 0 when absent."""
-        return (2 * width + 1) * dim + width if not_negative(dim) else 0
+        return (2 * shape.width + 1) * dim + shape.width if not_negative(dim) else 0
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         """(B, N, D) -> (B, N, D), to be added to x."""

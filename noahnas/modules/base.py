@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from noahnas.space.schema import Attribute, Shape, Value
+
 Site = Literal["qkv", "mlp", "tokens"]
 
 
@@ -31,11 +33,12 @@ class PromptModule(nn.Module, ABC):
 
     name: ClassVar[str]
     site: ClassVar[Site]
+    attributes: ClassVar[Mapping[str, Attribute]] = {}  # beside dim
 
     @staticmethod
     @abstractmethod
-    def params(width: int, dim: int) -> int:
-        """Trainable parameters that a forward with `dim` uses, for token width `width`.
+    def params(shape: Shape, dim: int, **attributes: Value) -> int:
+        """Trainable parameters that a forward with `dim` uses, on a backbone of `shape`.
 
         Raises:
             ValueError: if `dim` is negative.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import PromptModule, not_negative, survival
+from noahnas.space.schema import Shape, Value
 
 
 class LoRA(PromptModule):
@@ -32,9 +33,9 @@ class LoRA(PromptModule):
         self.up = nn.Parameter(torch.zeros(3 * width, max_dim))  # B (3D, r)
 
     @staticmethod
-    def params(width: int, dim: int) -> int:
+    def params(shape: Shape, dim: int, **attributes: Value) -> int:
         """4·D·r: A has r·D, B has 3D·r."""
-        return 4 * width * not_negative(dim)
+        return 4 * shape.width * not_negative(dim)
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         """(B, N, D) -> (B, N, 3D), to be added to qkv(x)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import PromptModule, not_negative
+from noahnas.space.schema import Shape, Value
 
 
 class VPT(PromptModule):
@@ -31,9 +32,9 @@ class VPT(PromptModule):
         self.tokens = nn.Parameter(tokens)  # (p, D)
 
     @staticmethod
-    def params(width: int, dim: int) -> int:
+    def params(shape: Shape, dim: int, **attributes: Value) -> int:
         """p·D."""
-        return width * not_negative(dim)
+        return shape.width * not_negative(dim)
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         """(B, N, D) -> (B, p, D), the prompts of this block."""

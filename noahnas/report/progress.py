@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from noahnas.train import Progress
+from noahnas.progress import Progress
 
 EVERY = 10.0  # seconds between lines where there is no terminal
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from noahnas.errors import ArchError, ArchFileError, Fault
 from noahnas.space.document import Checker, Node, parse, read, write_scalar
+from noahnas.space.schema import Value
 
-Value = int | float | str | bool | None
 Part = Mapping[str, tuple[Value, ...]]
 
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from noahnas.errors import Fault, SpaceError
 from noahnas.registry import resolve
+from noahnas.space.schema import Shape, Value
 
 
-def params_of(module: str, width: int, dim: int) -> int:
-    """Trainable parameters of one prompt module in one block of token width `width`.
+def params_of(module: str, shape: Shape, dim: int, **attributes: Value) -> int:
+    """Trainable parameters of one prompt module in one block of a backbone of `shape`.
 
     Raises:
         SpaceError: if no such module is installed.
     """
     kind: Any = resolve("noahnas.modules", module, "module", _ModuleError)
-    return int(kind.params(width, dim))
+    return int(kind.params(shape, dim, **attributes))
 
 
 class _ModuleError(SpaceError):

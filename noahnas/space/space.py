@@ -17,6 +17,7 @@ from noahnas.registry import installed
 from noahnas.space.arch import Arch
 from noahnas.space.count import Counter, ModuleCounter, uniform_below
 from noahnas.space.declaration import Budget, ModuleSpace, params_of
+from noahnas.space.schema import Shape
 
 MAX_REJECTIONS = 100_000
 
@@ -229,10 +230,15 @@ class Space:
             )
         )
 
+    @property
+    def shape(self) -> Shape:
+        """What of the backbone decides prices."""
+        return Shape(self.blocks, self.width)
+
     @cached_property
     def _prices(self) -> dict[tuple[str, int], int]:
         return {
-            (name, dim): params_of(name, self.width, dim) if dim else 0
+            (name, dim): params_of(name, self.shape, dim) if dim else 0
             for name, part in self.modules.items()
             for dim in {0, *part.dim}
         }
