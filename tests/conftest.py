@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,8 @@ from noahnas.data import Dataset, LoadOptions, load_data
 from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ["NOAHNAS_CACHE"] = tempfile.mkdtemp(prefix="noahnas-test-cache-")
+atexit.register(shutil.rmtree, os.environ["NOAHNAS_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
     "noahnas",
@@ -64,9 +69,9 @@ def awake(net: Supernet, seed: int = 0) -> Supernet:
 
 
 def draw_images(root: Path, folders: list[str], count: int, seed: int = 0) -> None:
-    """Image files that differ by folder: bright where the folder's number is."""
-    rng = np.random.default_rng(seed)
+    """Image files, all different, bright at a place that the folder's name decides."""
     for folder in folders:
+        rng = np.random.default_rng([seed, *f"{root.name}/{folder}".encode()])
         (root / folder).mkdir(parents=True, exist_ok=True)
         place = sum(folder.rpartition("/")[2].encode()) % 3
         for i in range(count):
