@@ -190,7 +190,8 @@ def _decode(
         else:
             refuse(name, rows.keys, rows.names)
         labels = {split: np.array(keep.labels[split], np.int64) for split in SPLITS}
-        check(name, classes, labels)
+        left_out = f" ({len(rows.broken)} unreadable images were left out)" if rows.broken else ""
+        check(name + left_out, classes, labels)
         shape = (sum(len(part) for part in labels.values()), 3, *options.size)
         notes = Notes(tuple(rows.broken), overlap, fixed, str(folder))
         data = Dataset(name, tuple(classes), **_mapped(beside, labels, shape), notes=notes)
@@ -231,16 +232,16 @@ def _write(path: Path, found: Mapping[str, Sequence[Item]], options: LoadOptions
         for split in SPLITS:
             for item, pixels in _in_order(pool, found[split], options.size):
                 done += 1
-                if done % TOLD == 0 or done == total:
-                    note = f"{len(rows.broken)} unreadable" if rows.broken else ""
-                    options.report(Progress("images", done, total, note))
                 if isinstance(pixels, str):
                     rows.broken.append(f"{item.name} ({pixels})")
-                    continue
-                f.write(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).data)  # (3, H, W)
-                rows.labels[split].append(item.label)
-                rows.names[split].append(item.name)
-                rows.keys[split].append(picture_key(pixels))
+                else:
+                    f.write(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).data)  # (3, H, W)
+                    rows.labels[split].append(item.label)
+                    rows.names[split].append(item.name)
+                    rows.keys[split].append(picture_key(pixels))
+                if done % TOLD == 0 or done == total:
+                    note = f"{len(rows.broken)} unreadable" if rows.broken else "decoded"
+                    options.report(Progress("images", done, total, note))
         f.flush()
         os.fsync(f.fileno())
     return rows

@@ -84,6 +84,7 @@ def _why_none(kind: str, name: str, root: str) -> str:
     except (Exception, SystemExit) as e:
         said = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
         where = "" if root else f"; name its directory: {name}:ROOT"
+        said = said.partition(" You can use download")[0]  # there is no such option here
         return f"timm's reader {kind}/ finds no train split: {said}{where}"
     return "no train split"
 

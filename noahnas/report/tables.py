@@ -101,8 +101,9 @@ def data_table(found: Mapping[str, Any]) -> Table:
         more = f"; {len(skipped) - 3} more" if len(skipped) > 3 else ""
         table.add_row("unreadable", f"{len(skipped)} left out: {'; '.join(skipped[:3])}{more}")
     if found["overlap"]:
-        done = "kept, the lists are fixed" if found["overlap_kept"] else "left out of the earlier"
-        table.add_row("in two splits", f"{found['overlap']} pictures, {done}")
+        done = "kept: fixed lists" if found["overlap_kept"] else "left out of the earlier split"
+        told = "1 picture" if found["overlap"] == 1 else f"{found['overlap']} pictures"
+        table.add_row("in two splits", f"{told}, {done}")
     how = "decoded now" if found["decoded_now"] else "from the cache"
     table.add_row("seconds", f"{found['seconds']:.2f}, {how if found['cache'] else 'not cached'}")
     if found["cache"]:
