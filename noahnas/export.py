@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noahnas.backbone import Preprocess, load_backbone
 from noahnas.data.folder import read_image
 from noahnas.errors import DataError, RunError
+from noahnas.normalise import normalised
 from noahnas.rundir import RunDirectory, write_atomic
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
@@ -127,5 +128,9 @@ def load(run: str | Path) -> Tuned:
         raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")
     classes = about["classes"]
     net = Supernet(backbone.model, arch, len(classes))
+    inputs = about["inputs"]
+    if inputs.get("full"):
+        net.backbone.requires_grad_(True)
+    preprocess = normalised(backbone.preprocess, inputs["recipe"]["retrain"]["normalise"])
     load_trained(folder.path / BEST, net)
-    return Tuned(net, arch, classes, backbone.preprocess).eval()
+    return Tuned(net, arch, classes, preprocess).eval()

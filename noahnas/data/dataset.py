@@ -58,6 +58,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    absent_ok: bool = False  # whether train may lack a class
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -73,7 +74,7 @@ class Dataset:
                     f"{self.name}: a label of {split} is not in 0…{len(self.classes) - 1}"
                 )
         absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
-        if absent:
+        if absent and not self.absent_ok:
             names = ", ".join(self.classes[i] for i in sorted(absent))
             raise DataError(f"{self.name}: no train image of {names}")
 
@@ -115,6 +116,7 @@ class LoadOptions:
     size: tuple[int, int]  # height, width in pixels to which images are resized
     split_seed: int = 0  # decides which images go where, for sources without splits
     on_error: Literal["stop", "skip"] = "stop"  # at an unreadable image
+    absent_ok: bool = False  # published splits may have no train image of a class
     report: Report = silent
 
     def __post_init__(self) -> None:

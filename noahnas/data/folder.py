@@ -98,7 +98,8 @@ def from_files(
     Raises:
         DataError: naming the unreadable files, or what else is wrong.
     """
-    return Dataset(name, tuple(classes), **decode(found, options.size))
+    splits = decode(found, options.size)
+    return Dataset(name, tuple(classes), **splits, absent_ok=options.absent_ok)
 
 
 def decode(found: Mapping[str, Sequence[Item]], size: tuple[int, int]) -> dict[str, Split]:
