@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from noahnas import __version__
+from noahnas.cli.imports import space_import
 from noahnas.cli.look import predict, strategies
+from noahnas.cli.reproduce import reproduce_app
 from noahnas.cli.runs import retrain, search
 from noahnas.cli.space import space_app
 from noahnas.errors import NoahnasError
@@ -30,7 +32,9 @@ app = typer.Typer(
 )
 for command in (search, retrain, predict, strategies):
     app.command()(command)
+space_app.command("import")(space_import)
 app.add_typer(space_app, name="space")
+app.add_typer(reproduce_app, name="reproduce")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +58,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split
-    absent_ok: bool = False  # whether train may lack a class
+    absent_ok: bool = field(default=False, kw_only=True)  # whether train may lack a class
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
