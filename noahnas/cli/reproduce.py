@@ -142,6 +142,8 @@ def few_shot(
         fewshot.NAME, rows, seeds, protocol, recipe, backbone, space, budget, device, threads
     )
     counts = _numbers(shots, "--shots")
+    if min(counts) < 1:
+        raise typer.BadParameter("shots is at least 1", param_hint="--shots")
     if data:
         plan = fewshot.plan_drawn(settings, _data(data), counts)
     else:

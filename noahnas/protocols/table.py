@@ -71,7 +71,8 @@ class Table:
             means = [told(c.group_mean(list(tasks))) for c in self.columns]
             of = self.whole.get(group, len(tasks))
             part = "" if of == len(tasks) else f", {len(tasks)} of {of}"
-            lines.append((f"mean, {group}{part}", means, "group"))
+            if of > 1:
+                lines.append((f"mean, {group}{part}", means, "group"))
         if self.overall:
             means = [told(self.mean_of_groups(c)) for c in self.columns]
             lines.append((self.overall, means, "overall"))
