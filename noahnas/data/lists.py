@@ -28,23 +28,26 @@ def read_list(path: Path, classes: int | None, bases: Sequence[Path]) -> list[It
             the classes, a path that is absolute or leads out, an image that is not there or has
             two labels.
     """
-    found: dict[str, int] = {}
+    found: dict[str, Item] = {}
     faults: list[str] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
-        fault = _fault(name.strip(), label, classes, bases, found)
-        if fault:
-            faults.append(f"{path}:{number}: {fault}")
+        name, _, label = (part.strip() for part in line.strip().rpartition(" "))
+        fault = _fault(name, label, classes, bases)
+        if not fault and name in found and found[name][1] != int(label):
+            fault = f"{name} has the label {found[name][1]} above and {label} here"
+        place = found[name][0] if name in found else None if fault else _place(name, bases)
+        if fault or not place:
+            faults.append(f"{path}:{number}: {fault or f'there is no image {bases[0] / name}'}")
         else:
-            found[name.strip()] = int(label)
+            found[name] = (place, int(label))
     if not found and not faults:
         raise DataError(f"{path} is empty; it should hold one 'path label' a line")
     if faults:
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         raise DataError("\n".join(faults[:SHOWN] + more))
-    return [(_place(name, bases) or bases[0] / name, label) for name, label in found.items()]
+    return list(found.values())
 
 
 def labels_of(items: Sequence[Item]) -> Counter[int]:
@@ -61,9 +64,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {e}") from None
 
 
-def _fault(
-    name: str, label: str, classes: int | None, bases: Sequence[Path], found: dict[str, int]
-) -> str | None:
+def _fault(name: str, label: str, classes: int | None, bases: Sequence[Path]) -> str | None:
     if not name:
         return f"'{label}' is not 'path label'"
     if not label.isdecimal():
@@ -72,10 +73,6 @@ def _fault(
         return f"the label {label} is not in 0…{classes - 1}"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return f"the path '{name}' leads out of {bases[0]}; it must be relative, without '..'"
-    if found.get(name, int(label)) != int(label):
-        return f"{name} has the label {found[name]} above and {label} here"
-    if not _place(name, bases):
-        return f"there is no image {bases[0] / name}"
     return None
 
 

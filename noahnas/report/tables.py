@@ -28,8 +28,9 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         table.add_row(f"  {module}", " ".join(str(dim) for dim in dims))
     if not result["arch"]:
         table.add_row("  arch", "nothing but the head")
+    what = "tuned" if result["full"] else "prompt"
     table.add_row(
-        "parameters", f"{result['params']:,} prompt, {result['params_with_head']:,} with head"
+        "parameters", f"{result['params']:,} {what}, {result['params_with_head']:,} with head"
     )
     if "val" in result:
         table.add_row("val, shared weights", scores(result["val"]))
