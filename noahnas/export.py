@@ -17,6 +17,7 @@ from noahnas.backbone import Preprocess, load_backbone
 from noahnas.data.image import UnreadableImageError, read_pixels
 from noahnas.errors import DataError, RunError
 from noahnas.files import write_atomic
+from noahnas.normalise import normalised
 from noahnas.rundir import RunDirectory
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
@@ -129,5 +130,9 @@ def load(run: str | Path) -> Tuned:
         raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")
     classes = about["classes"]
     net = Supernet(backbone.model, arch, len(classes))
+    inputs = about["inputs"]
+    if inputs.get("full"):
+        net.backbone.requires_grad_(True)
+    preprocess = normalised(backbone.preprocess, inputs["recipe"]["retrain"]["normalise"])
     load_trained(folder.path / BEST, net)
-    return Tuned(net, arch, classes, backbone.preprocess).eval()
+    return Tuned(net, arch, classes, preprocess).eval()

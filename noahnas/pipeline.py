@@ -16,10 +16,11 @@ from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
+from noahnas.normalise import normalised
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
-from noahnas.recipe import Recipe, Stage
+from noahnas.recipe import Recipe, Search, Stage
 from noahnas.registry import origin
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
@@ -53,6 +54,9 @@ class Inputs:
     strategy: str = ""  # of a search
     options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
     arch: Arch | None = None  # of a retraining alone
+    full: bool = False  # of a retraining alone: train the backbone's weights, too
+    test_every: int = 0  # epochs of retraining; 0 = test once, at the end
+    probe: bool = True  # whether the linear probe is measured beside the winner
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as run.json holds them."""
@@ -65,6 +69,9 @@ class Inputs:
             "on_error": self.on_error,
             "device": self.device,
             "threads": self.threads,
+            "full": self.full,
+            "test_every": self.test_every,
+            "probe": self.probe,
         }
         if self.space:
             plain |= {
@@ -97,7 +104,14 @@ class _Loaded:
 
     def about(self, space: Space) -> dict[str, Any]:
         """What a supernet is trained for."""
-        return {"space": space.to_dict(), "policy": self.inputs.recipe.policy} | self.digests()
+        recipe = self.inputs.recipe
+        fed = {"policy": recipe.policy, "normalise": recipe.supernet.normalise}
+        return {"space": space.to_dict()} | fed | self.digests()
+
+    def fed(self, stage: Stage | Search) -> Task:
+        """The task as a stage normalises its images."""
+        preprocess = normalised(self.task.preprocess, stage.normalise)
+        return replace(self.task, preprocess=preprocess)
 
     def fresh(self, stage: Stage) -> Backbone:
         """The backbone once more, with the stage's drop-path; a network takes it for itself."""
@@ -170,7 +184,7 @@ def _load(inputs: Inputs, report: Report) -> _Loaded:
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
         space.check_budget()
     if inputs.arch:
-        build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if it is unfit
+        build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
     size, seed = backbone.preprocess.size, inputs.split_seed
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
@@ -200,14 +214,16 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             ).to(loaded.task.device)
             stage("supernet", lambda: _supernet(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
-            stage("spread", lambda: asdict(spread(net, space, loaded.task, inputs.seed)))
+            searched = loaded.fed(inputs.recipe.search)
+            stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
             found = stage("search", lambda: _search(run, loaded, net, space, report))
             arch = Arch.from_dict(found["arch"])
         else:
             arch = inputs.arch or Arch()
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
         stage("retrain", lambda: _retrain(run, loaded, arch, report))
-        stage("probe", lambda: _probe(loaded))
+        if inputs.probe:
+            stage("probe", lambda: _probe(loaded))
         result = _result(loaded, arch, done)
         run.write_json("result.json", result)
         return result
@@ -225,7 +241,7 @@ def _supernet(
         return cost | {"reused": str(other)}
     log = train(
         net,
-        loaded.task,
+        loaded.fed(loaded.inputs.recipe.supernet),
         loaded.task.data.train,
         loaded.inputs.recipe.supernet,
         name="supernet",
@@ -251,6 +267,7 @@ def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
         ("backbone", found.get("backbone"), wanted["backbone"]),
         ("data", found.get("data"), wanted["data"]),
+        ("normalisation", found.get("normalise"), wanted["normalise"]),
     ]
     if found.get("policy") == "feasible":  # what exceeds its budget was never trained
         had, needed = (about["space"].get("budget") for about in (found, wanted))
@@ -266,14 +283,15 @@ def _search(
     run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
     inputs = loaded.inputs
+    task = loaded.fed(inputs.recipe.search)
 
     def score(proposal: Proposal) -> Result:
-        return evaluate(net, proposal.arch, loaded.task, images=proposal.images)
+        return evaluate(net, proposal.arch, task, images=proposal.images)
 
     strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     passes, seconds = 0, 0.0
     if isinstance(strategy, OneShot):
-        passes, seconds = strategy.begin(net, loaded.task, run.path / "search.ckpt", report)
+        passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
     outcome = search(
         strategy,
         score,
@@ -293,19 +311,25 @@ def _search(
 
 
 def _retrain(run: RunDirectory, loaded: _Loaded, arch: Arch, report: Report) -> dict[str, Any]:
-    stage = loaded.inputs.recipe.retrain
+    inputs = loaded.inputs
+    stage = inputs.recipe.retrain
     trained = retrain(
         arch,
         loaded.fresh(stage),
-        loaded.task,
+        loaded.fed(stage),
         stage,
-        seed=loaded.inputs.seed,
+        seed=inputs.seed,
         checkpoint=run.path / "retrain.ckpt",
         report=report,
+        on=inputs.recipe.retrain_on,
+        full=inputs.full,
+        test_every=inputs.test_every,
     )
     save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())
-    return {"result": trained.result.to_dict(), "head": head} | asdict(trained.log)
+    tuned = sum(p.numel() for p in trained.net.trainable().values()) - head
+    sizes = {"head": head, "tuned": tuned}
+    return {"result": trained.result.to_dict()} | sizes | asdict(trained.log)
 
 
 def _probe(loaded: _Loaded) -> dict[str, Any]:
@@ -320,17 +344,23 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         "backbone": inputs.backbone,
         "seed": inputs.seed,
         "recipe": inputs.recipe.name,
+        "full": inputs.full,
         "arch": arch.to_dict(),
         "digest": arch.digest,
-        "params": tested["result"]["params"],
-        "params_with_head": tested["result"]["params"] + tested["head"],
+        "params": tested["tuned"],
+        "params_with_head": tested["tuned"] + tested["head"],
         "test": tested["result"],
-        "probe": done["probe"]["result"],
         "cost": {
             name: {key: found[key] for key in ("seconds", "passes", "reused") if key in found}
             for name, found in done.items()
         },
     }
+    if inputs.probe:
+        result["probe"] = done["probe"]["result"]
+    if inputs.test_every:
+        marks = {i + 1: mark for i, mark in enumerate(tested["marks"]) if mark is not None}
+        best = max(marks, key=lambda epoch: marks[epoch])
+        result["best_test"] = {"accuracy": marks[best], "epoch": best, "of": inputs.test_every}
     if inputs.space:
         found = done["search"]
         result |= {

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from noahnas.errors import Fault, RecipeError, unknown
+from noahnas.normalise import MEANS
 from noahnas.policy import POLICIES
 from noahnas.space.document import Checker, Node, parse, read
+
+ROWS = ("linear", "full", "vpt-deep", "adapter", "lora")  # baselines; noah is the search
+WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
+    "normalise": tuple(MEANS),
+    "augment": ("none", "flip", "crop-flip"),
+    "retrain_on": ("train+val", "train"),
+    "winner": ("each-seed", "first-seed"),
+    "policy": tuple(POLICIES),
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,37 @@ class Stage:
     warmup_epochs: int = 0
     drop_path: float = 0.0  # stochastic-depth rate of the last block
     dropout: float = 0.0  # inside prompt modules
+    smoothing: float = 0.0  # of labels, in [0, 1)
+    augment: str = "none"  # of training images: none, flip or crop-flip
+    normalise: str = "backbone"  # mean and std: the backbone's own, imagenet or inception (½, ½)
 
     def of_epochs(self, epochs: int) -> Stage:
         """The same stage in another number of epochs; its warm-up is a quarter of them at most."""
         return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs // 4))
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the supernet is searched."""
+
+    strategy: str = "evolution"
+    options: Mapping[str, str] = field(default_factory=dict)  # of that strategy
+    normalise: str = "backbone"  # should be what the supernet was trained with
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What of a paper a recipe stands for, and the rows of its table."""
+
+    name: str  # as in `noahnas reproduce NAME`
+    table: str  # of the paper, with its source
+    backbone: str
+    space: str
+    seeds: tuple[int, ...]
+    rows: Mapping[str, Stage]  # baselines, by kind, with how they are trained
+    tokens: int = 50  # prompt tokens of vpt-deep in each block
+    winner: str = "each-seed"  # whether each seed searches, or all retrain the first one's winner
+    test_every: int = 10  # epochs, under the paper's protocol
 
 
 @dataclass(frozen=True)
@@ -41,6 +78,9 @@ class Recipe:
     trials: int  # architectures evaluated in a search
     batch: int  # architectures asked for at a time
     retrain: Stage
+    search: Search = Search()
+    retrain_on: str = "train+val"  # or train alone, as few-shot learning has it
+    protocol: Protocol | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Recipe:
@@ -61,10 +101,15 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_dict`."""
-        given: dict[str, Any] = {
-            key: Stage(**value) if isinstance(value, Mapping) else value
-            for key, value in values.items()
-        }
+        given = dict(values)
+        for key in ("supernet", "retrain"):
+            given[key] = Stage(**given[key])
+        given["search"] = Search(**given.get("search", {}))
+        if given.get("protocol"):
+            protocol = dict(given["protocol"])
+            protocol["rows"] = {row: Stage(**stage) for row, stage in protocol["rows"].items()}
+            protocol["seeds"] = tuple(protocol["seeds"])
+            given["protocol"] = Protocol(**protocol)
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,42 +125,70 @@ def parse_recipe(text: str, source: str) -> Recipe:
     """
     root = parse(text, source, RecipeError)
     check = Checker()
-    known = [f.name for f in fields(Recipe)]
-    top = check.mapping(root, "a recipe", known)
-    for key in known:
-        if key not in top and isinstance(root.value, dict):
-            check.fault(root, f"'{key}' is missing")
-    values: dict[str, Any] = {}
-    for key, node in top.items():
-        if key in ("trials", "batch"):
-            values[key] = check.integer(node, key, minimum=1)
-        elif key in ("name", "description", "policy"):
-            values[key] = check.text(node, key)
-            if key == "policy" and values[key] not in POLICIES:
-                check.fault(node, unknown("policy", values[key], POLICIES))
-        else:
-            values[key] = _stage(check, node, key)
+    found = _record(check, root, Recipe, "")
     if check.faults:
         raise RecipeError(source, check.faults)
-    return Recipe(**values)
+    recipe: Recipe = found
+    return recipe
 
 
-def _stage(check: Checker, node: Node, what: str) -> Stage | None:
-    numbers = {f.name: f.type for f in fields(Stage)}
-    keys = check.mapping(node, what, list(numbers))
-    values: dict[str, Any] = {}
-    for key, value in keys.items():
-        where = f"{what}.{key}"
-        whole = numbers[key] == "int"
-        least = 0 if key == "warmup_epochs" else 1
-        values[key] = check.integer(value, where, least) if whole else check.number(value, where)
-    for key in ("epochs", "lr", "batch_size"):
-        if key not in keys and isinstance(node.value, dict):
-            check.fault(node, f"{what}: '{key}' is missing")
-            return None
-    for key in ("drop_path", "dropout"):
+def _record(check: Checker, node: Node, kind: type[Any], what: str) -> Any:
+    """A dataclass from a mapping: each key's reader is chosen by its name and type."""
+    types = {f.name: str(f.type) for f in fields(kind)}
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    before = len(check.faults)
+    keys = check.mapping(node, what or "a recipe", list(types))
+    if isinstance(node.value, dict):
+        for key in needed:
+            if key not in keys:
+                check.fault(node, f"{what}: '{key}' is missing" if what else f"'{key}' is missing")
+    values = {
+        key: _value(check, n, types[key], f"{what}.{key}" if what else key)
+        for key, n in keys.items()
+    }
+    if kind is Stage and len(check.faults) == before:
+        _consistent(check, node, keys, values, what)
+    return kind(**values) if len(check.faults) == before else None
+
+
+def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
+    name = what.rpartition(".")[2]
+    match kind:
+        case "int":
+            return check.integer(node, what, 0 if name == "warmup_epochs" else 1)
+        case "float":
+            return check.number(node, what)
+        case "tuple[int, ...]":
+            return check.integers(node, what)
+        case "Stage":
+            return _record(check, node, Stage, what)
+        case "Search":
+            return _record(check, node, Search, what)
+        case "Protocol | None":
+            return _record(check, node, Protocol, what)
+        case "Mapping[str, Stage]":
+            rows = check.mapping(node, what, ROWS, "row")
+            return {row: _record(check, n, Stage, f"{what}.{row}") for row, n in rows.items()}
+        case "Mapping[str, str]":
+            return {key: _plain(check, n, f"{what}.{key}") for key, n in check.mapping(
+                node, what, known=None).items()}  # fmt: skip
+    text = check.text(node, what)
+    if name in WORDS and text and text not in WORDS[name]:
+        check.fault(node, unknown(name.replace("_", " "), text, WORDS[name]))
+    return text
+
+
+def _plain(check: Checker, node: Node, what: str) -> str:
+    if isinstance(node.value, (list, dict)) or node.value is None:
+        check.fault(node, f"{what} must be a plain value")
+    return str(node.value).lower() if isinstance(node.value, bool) else str(node.value)
+
+
+def _consistent(
+    check: Checker, node: Node, keys: Mapping[str, Node], values: Mapping[str, Any], what: str
+) -> None:
+    for key in ("drop_path", "dropout", "smoothing"):
         if values.get(key, 0) >= 1:
             check.fault(keys[key], f"{what}.{key} must be below 1, not {keys[key].value}")
     if values.get("warmup_epochs", 0) >= values.get("epochs", 1):
         check.fault(node, f"{what}: warmup_epochs must be fewer than epochs")
-    return None if not isinstance(node.value, dict) else Stage(**values)

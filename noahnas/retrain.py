@@ -17,7 +17,10 @@ from noahnas.train import TrainLog, build, train
 
 @dataclass(frozen=True)
 class Retrained:
-    """A trained network, what it scored on test at its last epoch, and what that cost."""
+    """A trained network, what it scored on test at its last epoch, and what that cost.
+
+    `log.marks` holds the test accuracy of epochs that were tested on the way, None for others.
+    """
 
     net: Supernet
     result: Result
@@ -33,8 +36,11 @@ def retrain(
     seed: int,
     checkpoint: Path,
     report: Report = lambda _: None,
+    on: str = "train+val",
+    full: bool = False,
+    test_every: int = 0,
 ) -> Retrained:
-    """Train `arch` on train + val, from the pretrained backbone, and test it at the last epoch.
+    """Train `arch` from the pretrained backbone, and test it at the last epoch.
 
     Args:
         arch: what to train.
@@ -44,21 +50,32 @@ def retrain(
         seed: decides initial weights and the order of images.
         checkpoint: written after each epoch; a killed training goes on from it.
         report: called after each epoch.
+        on: "train+val", or "train" alone.
+        full: train all weights of the backbone, too.
+        test_every: test after the first epoch and every so many after it as well, as papers do
+            that report their best epoch; 0 = at the last epoch alone.
 
     Raises:
         ArchError: if the arch does not fit the backbone.
         TrainingError: if training diverges.
     """
-    net = build(backbone, arch, len(task.data.classes), stage, seed)
+    net = build(backbone, arch, len(task.data.classes), stage, seed, full=full)
+
+    def tested(epoch: int) -> float | None:
+        if epoch % test_every and epoch != stage.epochs - 1:
+            return None
+        return evaluate(net, arch, task, "test").accuracy
+
     log = train(
         net,
         task,
-        merge(task.data.train, task.data.val),
+        task.data.train if on == "train" else merge(task.data.train, task.data.val),
         stage,
         name="retrain",
         draw=lambda _rng, _step, _steps: arch,
         seed=seed,
         checkpoint=checkpoint,
         report=report,
+        mark=tested if test_every else None,
     )
     return Retrained(net, evaluate(net, arch, task, "test"), log)

@@ -7,6 +7,7 @@ import math
 import pickle
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from noahnas.augment import AUGMENTATIONS
 from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
@@ -28,6 +30,7 @@ from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 
 PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
+Mark = Callable[[int], float | None]  # of an epoch that has ended, counted from 0
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,28 @@ class TrainLog:
     losses: tuple[float, ...]  # mean training loss of each epoch, in nats
     passes: int  # images through the backbone, forward equivalents
     seconds: float
+    marks: tuple[float | None, ...] = ()  # what `mark` returned, if it was given
 
 
 def build(
-    backbone: Backbone, space: Space | Arch, classes: int, stage: Stage, seed: int
+    backbone: Backbone,
+    space: Space | Arch,
+    classes: int,
+    stage: Stage,
+    seed: int,
+    *,
+    full: bool = False,
 ) -> Supernet:
-    """A network whose new weights are drawn from `seed` alone."""
+    """A network whose new weights are drawn from `seed` alone.
+
+    `full` thaws the backbone: all of its weights are trained, too.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(seed, "init"))
-        return Supernet(backbone.model, space, classes, dropout=stage.dropout)
+        net = Supernet(backbone.model, space, classes, dropout=stage.dropout)
+    if full:
+        net.backbone.requires_grad_(True)
+    return net
 
 
 def train(
@@ -59,12 +75,16 @@ def train(
     seed: int,
     checkpoint: Path,
     report: Report = silent,
+    mark: Mark | None = None,
 ) -> TrainLog:
     """Train the prompt modules and the head on a split, one arch of `draw` a step.
 
     AdamW with a linear warm-up and a cosine decay to zero. What an epoch draws depends on (seed,
     name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
     on, when called again, to the same final weights.
+
+    `mark`, if given, is called with the number of each epoch (from 0) when it ends, and what it
+    returns is kept in the checkpoint and the log. It may evaluate `net`; its time is not counted.
 
     Raises:
         TrainingError: if the loss is not finite; the last checkpoint stays.
@@ -75,8 +95,10 @@ def train(
     optimizer = torch.optim.AdamW(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
     )
-    losses, seconds = _restore(checkpoint, net, optimizer, f"{name} {seed} {stage}", device)
+    key = f"{name} {seed} {stage}"
+    losses, marks, seconds = _restore(checkpoint, net, optimizer, key, device)
     steps = math.ceil(len(split) / stage.batch_size)
+    augment = AUGMENTATIONS[stage.augment]
     for epoch in range(len(losses), stage.epochs):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), epoch])
@@ -91,7 +113,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 arch = draw(rng, epoch * steps + step, stage.epochs * steps)
-                total += len(y) * _step(net, optimizer, x, y, arch, device)
+                total += len(y) * _step(net, optimizer, augment(x), y, arch, stage.smoothing)
         losses.append(total.item() / len(split))
         if not math.isfinite(losses[-1]):
             raise TrainingError(
@@ -99,10 +121,12 @@ def train(
                 f"({stage.lr:g})"
             )
         seconds += time.perf_counter() - began
-        _save(checkpoint, net, optimizer, f"{name} {seed} {stage}", losses, seconds)
+        if mark:
+            marks.append(mark(epoch))
+        _save(checkpoint, net, optimizer, key, losses, marks, seconds)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
     passes = PASSES_PER_TRAINING_IMAGE * len(split) * stage.epochs
-    return TrainLog(tuple(losses), passes, seconds)
+    return TrainLog(tuple(losses), passes, seconds, tuple(marks))
 
 
 def _step(
@@ -111,10 +135,11 @@ def _step(
     x: Tensor,
     y: Tensor,
     arch: Arch,
-    device: torch.device,
+    smoothing: float,
 ) -> Tensor:
-    with autocast(device):
-        loss = F.cross_entropy(net(x, arch), y)  # (b, classes), (b) -> ()
+    with autocast(x.device):
+        logits = net(x, arch)  # (b, classes)
+        loss = F.cross_entropy(logits, y, label_smoothing=smoothing)  # (b) -> ()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -141,6 +166,7 @@ def _save(
     optimizer: torch.optim.Optimizer,
     key: str,
     losses: list[float],
+    marks: list[float | None],
     seconds: float,
 ) -> None:
     buffer = io.BytesIO()
@@ -150,6 +176,7 @@ def _save(
             "weights": {k: v.detach() for k, v in net.trainable().items()},
             "optimizer": optimizer.state_dict(),
             "losses": losses,
+            "marks": marks,
             "seconds": seconds,
         },
         buffer,
@@ -159,9 +186,9 @@ def _save(
 
 def _restore(
     path: Path, net: Supernet, optimizer: torch.optim.Optimizer, key: str, device: torch.device
-) -> tuple[list[float], float]:
+) -> tuple[list[float], list[float | None], float]:
     if not path.exists():
-        return [], 0.0
+        return [], [], 0.0
     try:
         saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         if saved["key"] != key:
@@ -170,4 +197,4 @@ def _restore(
         optimizer.load_state_dict(saved["optimizer"])
     except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
         raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
-    return list(saved["losses"]), float(saved["seconds"])
+    return list(saved["losses"]), list(saved["marks"]), float(saved["seconds"])

@@ -237,7 +237,7 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", "--strategy", "evolutoin"], "did you mean 'evolution'?"),
         (["search", "--space", "tini"], "did you mean 'tiny'?"),
         (["search", "--data", "digit"], "did you mean 'digits'?"),
-        (["search", "--recipe", "papr"], "did you mean 'paper'?"),
+        (["search", "--recipe", "vtab1k"], "did you mean 'vtab-1k'?"),
         (["search", "--backbone", "no.safetensors"], "no such file"),
         (["search", "--device", "tpu"], "unknown device 'tpu'"),
         (["search", "--set", "population"], "is not NAME=VALUE"),

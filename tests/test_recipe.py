@@ -17,14 +17,14 @@ retrain: {epochs: 1, lr: 0.5, batch_size: 8, warmup_epochs: 0}
 
 
 def test_the_paper_s_recipe_holds_the_paper_s_numbers() -> None:
-    paper = Recipe.load("paper")
+    paper = Recipe.load("vtab-1k")
     assert (paper.supernet.epochs, paper.supernet.lr, paper.supernet.batch_size) == (500, 5e-4, 64)
     assert (paper.retrain.epochs, paper.retrain.lr) == (100, 1e-3)
     assert (paper.supernet.drop_path, paper.supernet.dropout) == (0.1, 0.1)
     assert paper.trials == 800
 
 
-@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("name", ["default", "vtab-1k", "few-shot", "domain-generalisation"])
 def test_a_recipe_survives_run_json(name: str) -> None:
     recipe = Recipe.load(name)
     assert Recipe.from_dict(recipe.to_dict()) == recipe
@@ -32,7 +32,7 @@ def test_a_recipe_survives_run_json(name: str) -> None:
 
 
 def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:
-    stage = Recipe.load("paper").supernet
+    stage = Recipe.load("vtab-1k").supernet
     assert stage.warmup_epochs == 10
     assert stage.of_epochs(8).warmup_epochs == 2
     assert stage.of_epochs(2).warmup_epochs == 0

@@ -31,7 +31,11 @@ Backbone = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="Hyper-parameters: default, paper, or a YAML file.")
+    str,
+    typer.Option(
+        "--recipe",
+        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, or a YAML file.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
 SplitSeed = Annotated[

@@ -40,7 +40,10 @@ DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
 def search(
     context: typer.Context,
-    strategy: Annotated[str, typer.Option(help="See `noahnas strategies`.")] = "evolution",
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="See `noahnas strategies`. [default: the recipe's, evolution]"),
+    ] = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -102,10 +105,13 @@ def search(
             chosen = chosen.with_budget(parse_count(budget))
         except ValueError as e:
             raise typer.BadParameter(str(e), param_hint="--budget") from None
+    followed = _recipe(recipe, trials, supernet_epochs, retrain_epochs)
+    own = followed.search.options if strategy in (None, followed.search.strategy) else {}
+    strategy = strategy or followed.search.strategy
     inputs = Inputs(
         data=_data(data),
         backbone=_file(backbone),
-        recipe=_recipe(recipe, trials, supernet_epochs, retrain_epochs),
+        recipe=followed,
         seed=seed,
         split_seed=split_seed,
         on_error=on_error,
@@ -114,7 +120,7 @@ def search(
         space=chosen,
         supernet=str(supernet.resolve()) if supernet else None,
         strategy=strategy,
-        options=_options(options or []),
+        options={**own, **_options(options or [])},
     )
     out = out or _new_out(strategy)
     _run(out, lambda report: start(out, inputs, report), as_json)
@@ -133,6 +139,9 @@ def retrain(
     backbone: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     retrain_epochs: Epochs = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train all weights of the backbone, too.")
+    ] = False,
     seed: Seed = 0,
     split_seed: Annotated[int | None, typer.Option(min=0, help="Else the run's.")] = None,
     on_error: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
@@ -172,6 +181,7 @@ def retrain(
         device=device,
         threads=threads,
         arch=chosen,
+        full=full,
     )
     out = out or _new_out("retrain")
     _run(out, lambda report: start(out, inputs, report), as_json)

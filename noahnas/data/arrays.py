@@ -50,7 +50,7 @@ def from_arrays(
             images, labels = images[keep], labels[keep]
         splits[split] = Split(resized(images, options.size), torch.from_numpy(labels))
     notes = Notes(overlap=sum(len(rows) for rows in doubled.values()), kept=fixed)
-    return Dataset(name, tuple(classes), **splits, notes=notes)
+    return Dataset(name, tuple(classes), splits["train"], splits["val"], splits["test"], notes)
 
 
 def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:

@@ -78,9 +78,11 @@ class Dataset:
     val: Split
     test: Split
     notes: Notes = field(default=Notes())
+    absent_ok: bool = field(default=False, kw_only=True)  # whether train may lack a class
 
     def __post_init__(self) -> None:
-        check(self.name, self.classes, {s: self.split(s).labels.numpy() for s in SPLITS})
+        labels = {split: self.split(split).labels.numpy() for split in SPLITS}
+        check(self.name, self.classes, labels, self.absent_ok)
 
     def split(self, name: str) -> Split:
         """A split by name: train, val or test."""
@@ -100,7 +102,12 @@ class Dataset:
         return h.hexdigest()[:16]
 
 
-def check(name: str, classes: Sequence[str], labels: Mapping[str, NDArray[np.int64]]) -> None:
+def check(
+    name: str,
+    classes: Sequence[str],
+    labels: Mapping[str, NDArray[np.int64]],
+    absent_ok: bool = False,
+) -> None:
     """Raise DataError unless the labels of three splits make a data set."""
     if len(classes) < 2:
         raise DataError(f"{name}: one class ({', '.join(classes)}); at least two needed")
@@ -115,7 +122,7 @@ def check(name: str, classes: Sequence[str], labels: Mapping[str, NDArray[np.int
                 f"({len(odd)} such labels)"
             )
     absent = sorted(set(range(len(classes))) - set(labels["train"].tolist()))
-    if absent:
+    if absent and not absent_ok:
         names = ", ".join(classes[i] for i in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise DataError(f"{name}: no train image of {names}{more}")

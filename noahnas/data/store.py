@@ -67,10 +67,11 @@ def from_files(
     options: LoadOptions,
     *,
     fixed: bool = False,
+    absent_ok: bool = False,
 ) -> Dataset:
     """A data set of image files; arguments and errors as `from_items`."""
     items = {split: [file_item(*item) for item in found[split]] for split in SPLITS}
-    return from_items(name, classes, items, options, fixed=fixed)
+    return from_items(name, classes, items, options, fixed=fixed, absent_ok=absent_ok)
 
 
 def from_items(
@@ -80,6 +81,7 @@ def from_items(
     options: LoadOptions,
     *,
     fixed: bool = False,
+    absent_ok: bool = False,
 ) -> Dataset:
     """A data set of images that are decoded one by one, from the cache if they were before.
 
@@ -90,23 +92,24 @@ def from_items(
         options: how to read them.
         fixed: the splits are those of a published list: pictures that stand in two of them are
             counted and kept, for numbers that compare.
+        absent_ok: whether train may lack a class, as some published lists do.
 
     Raises:
         DataError: naming the unreadable images, or the pictures that stand in two splits, unless
             `options.on_error` is "skip"; if the set is unfit (`Dataset`), or the cache unusable.
     """
     labels = {s: np.array([item.label for item in found[s]], np.int64) for s in SPLITS}
-    check(name, classes, labels)
+    check(name, classes, labels, absent_ok)
     key = _key(classes, found, options, fixed)
     folder = cache_dir() / "images" / key
     try:
         if folder.is_dir():
-            kept = _open(name, classes, folder, options)
+            kept = _open(name, classes, folder, options, absent_ok)
             if kept:
                 return kept
             logger.warning("%s: the decoded images in %s are damaged; decoding anew", name, folder)
             shutil.rmtree(folder)
-        return _decode(name, classes, found, options, folder, fixed)
+        return _decode(name, classes, found, options, folder, fixed, absent_ok)
     except OSError as e:
         raise DataError(
             f"{name}: decoded images cannot be kept in {folder.parent}: {e.strerror or e}; name "
@@ -128,7 +131,9 @@ def _key(
     return h.hexdigest()[:20]
 
 
-def _open(name: str, classes: Sequence[str], folder: Path, options: LoadOptions) -> Dataset | None:
+def _open(
+    name: str, classes: Sequence[str], folder: Path, options: LoadOptions, absent_ok: bool
+) -> Dataset | None:
     """The set that a directory holds; None if it is damaged."""
     try:
         about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
@@ -138,7 +143,8 @@ def _open(name: str, classes: Sequence[str], folder: Path, options: LoadOptions)
         if (folder / "pixels.u8").stat().st_size != int(np.prod(shape)):
             return None
         notes = Notes(tuple(about["skipped"]), about["overlap"], about["kept"], str(folder), False)
-        data = Dataset(name, tuple(classes), **_mapped(folder, labels, shape), notes=notes)
+        mapped = _mapped(folder, labels, shape)
+        data = Dataset(name, tuple(classes), **mapped, notes=notes, absent_ok=absent_ok)
     except (ValueError, KeyError, TypeError, FileNotFoundError, DataError):
         return None
     total = shape[0]
@@ -169,6 +175,7 @@ def _decode(
     options: LoadOptions,
     folder: Path,
     fixed: bool,
+    absent_ok: bool,
 ) -> Dataset:
     """Decode all images into a new directory beside `folder`, then put it in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +198,11 @@ def _decode(
             refuse(name, rows.keys, rows.names)
         labels = {split: np.array(keep.labels[split], np.int64) for split in SPLITS}
         left_out = f" ({len(rows.broken)} unreadable images were left out)" if rows.broken else ""
-        check(name + left_out, classes, labels)
+        check(name + left_out, classes, labels, absent_ok)
         shape = (sum(len(part) for part in labels.values()), 3, *options.size)
         notes = Notes(tuple(rows.broken), overlap, fixed, str(folder))
-        data = Dataset(name, tuple(classes), **_mapped(beside, labels, shape), notes=notes)
+        mapped = _mapped(beside, labels, shape)
+        data = Dataset(name, tuple(classes), **mapped, notes=notes, absent_ok=absent_ok)
         about = {
             "digest": data.digest,
             "classes": list(classes),

@@ -15,7 +15,8 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
     table = Table(title=title, caption=run, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("backbone", f"{result['backbone']} (frozen)")
+    trained = "trained whole" if result["full"] else "frozen"
+    table.add_row("backbone", f"{result['backbone']} ({trained})")
     if "space" in result:
         ended = ", space exhausted" if result["exhausted"] else ""
         table.add_row(
@@ -28,13 +29,19 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         table.add_row(f"  {module}", " ".join(str(dim) for dim in dims))
     if not result["arch"]:
         table.add_row("  arch", "nothing but the head")
+    what = "tuned" if result["full"] else "prompt"
     table.add_row(
-        "parameters", f"{result['params']:,} prompt, {result['params_with_head']:,} with head"
+        "parameters", f"{result['params']:,} {what}, {result['params_with_head']:,} with head"
     )
     if "val" in result:
         table.add_row("val, shared weights", scores(result["val"]))
     table.add_row("test, retrained", scores(result["test"]))
-    table.add_row("test, linear probe", scores(result["probe"]))
+    if "best_test" in result:
+        best = result["best_test"]
+        told = f"{best['accuracy']:.1%} accuracy after epoch {best['epoch']}: CHOSEN ON TEST"
+        table.add_row("test, best epoch", told)
+    if "probe" in result:
+        table.add_row("test, linear probe", scores(result["probe"]))
     for stage, cost in result["cost"].items():
         reused = f" (reused from {cost['reused']})" if "reused" in cost else ""
         told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"

@@ -1,0 +1,1 @@
+"""Protocols of papers: which runs stand for a table, and the table."""

@@ -1,0 +1,174 @@
+"""Cells of a protocol's table: which runs they are, and doing those that are not done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from noahnas.backbone import load_backbone
+from noahnas.errors import RunError
+from noahnas.pipeline import Inputs, resume, start
+from noahnas.progress import Report
+from noahnas.protocols.rows import Row
+from noahnas.recipe import Protocol, Recipe
+from noahnas.rundir import RunDirectory
+from noahnas.space import Arch, Space
+
+UNLIKE = ("threads",)  # inputs that may differ between a run and the plan that goes on with it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a table share."""
+
+    recipe: Recipe
+    protocol: Protocol  # the recipe's
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    backbone: str
+    blocks: int  # of the backbone
+    space: Space
+    paper: bool = False  # test every few epochs, and report the best one as well
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a row trained on a task with a seed."""
+
+    task: str
+    row: Row
+    seed: int
+    inputs: Inputs
+    winner_of: str = ""  # the cell whose winner this one retrains
+
+    @property
+    def name(self) -> str:
+        """Where it stands below the table's directory."""
+        return f"{self.task}/{self.row.name}/seed-{self.seed}"
+
+
+Watch = Callable[[Cell, int, int], AbstractContextManager[Report]]  # cell, its number, of how many
+After = Callable[[Cell, Path, Report], None]
+
+
+def settle(
+    recipe: Recipe,
+    name: str,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    *,
+    backbone: str,
+    space: Space,
+    paper: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Settings:
+    """Check what does not depend on data: backbone, space and budget.
+
+    Raises:
+        NoahnasError: of the kind of what is wrong.
+    """
+    protocol = protocol_of(recipe, name)
+    model: Any = load_backbone(backbone).model
+    if any(row.searched for row in rows):
+        space.bind(model).check_budget()
+    found = tuple(rows), tuple(seeds), backbone, len(model.blocks), space
+    return Settings(recipe, protocol, *found, paper=paper, device=device, threads=threads)
+
+
+def protocol_of(recipe: Recipe, name: str) -> Protocol:
+    """The recipe's protocol.
+
+    Raises:
+        RunError: if it is not `name`.
+    """
+    if not recipe.protocol or recipe.protocol.name != name:
+        raise RunError(
+            f"the recipe '{recipe.name}' has no section 'protocol' with name: {name}; start from "
+            f"a copy of the shipped one, noahnas/recipes/{name}.yaml"
+        )
+    return recipe.protocol
+
+
+def cells(settings: Settings, task: str, data: Callable[[int], str]) -> Iterator[Cell]:
+    """The runs of one task, row by row and seed by seed.
+
+    Args:
+        settings: what all cells share.
+        task: its name, a part of paths.
+        data: the data source's spec for a seed.
+    """
+    recipe, protocol = settings.recipe, settings.protocol
+    for row in settings.rows:
+        trained = recipe if row.searched else replace(recipe, retrain=protocol.rows[row.kind])
+        first = ""
+        for seed in settings.seeds:
+            inputs = Inputs(
+                data=data(seed),
+                backbone=settings.backbone,
+                recipe=trained,
+                seed=seed,
+                device=settings.device,
+                threads=settings.threads,
+                full=row.kind == "full",
+                test_every=protocol.test_every if settings.paper else 0,
+                probe=False,
+            )
+            if row.searched and not first:
+                search = recipe.search
+                inputs = replace(
+                    inputs,
+                    space=settings.space,
+                    strategy=search.strategy,
+                    options=dict(search.options),
+                )
+            elif not row.searched:
+                inputs = replace(inputs, arch=row.arch(settings.blocks))
+            cell = Cell(task, row, seed, inputs, first)
+            yield cell
+            if row.searched and protocol.winner == "first-seed":
+                first = first or cell.name
+
+
+def run_cells(
+    out: Path, plan: Sequence[Cell], watch: Watch, after: After = lambda *_: None
+) -> dict[str, dict[str, Any]]:
+    """Results by cell name; what is done already is read, what was begun goes on.
+
+    Raises:
+        RunError: if a cell's directory holds a run with other inputs.
+        NoahnasError: of the kind of what goes wrong in a run.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for number, cell in enumerate(plan, start=1):
+        inputs = cell.inputs
+        if cell.winner_of:
+            inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
+        with watch(cell, number, len(plan)) as report:
+            results[cell.name] = _run(out / cell.name, inputs, report)
+            after(cell, out / cell.name, report)
+    return results
+
+
+def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
+    if not (path / "run.json").is_file():
+        (path / ".run.json.tmp").unlink(missing_ok=True)  # a kill in the very first write
+        return start(path, inputs, report)
+    began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
+    wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
+    differ = [k for k in sorted({*began, *wanted} - {*UNLIKE}) if _differ(k, began, wanted)]
+    if differ:
+        raise RunError(
+            f"{path} was begun with other inputs ({', '.join(differ)}); choose another --out, or "
+            "remove it"
+        )
+    return resume(path, report)
+
+
+def _differ(key: str, began: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return key not in began or key not in wanted or bool(began[key] != wanted[key])
