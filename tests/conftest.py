@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
+from noahnas.cli import app
 from noahnas.data import Dataset, LoadOptions, load_data
+from noahnas.errors import NoahnasError
 from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
@@ -78,6 +81,16 @@ def draw_images(root: Path, folders: list[str], count: int, seed: int = 0) -> No
             image = rng.integers(0, 90, (20, 24, 3), dtype=np.uint8)
             image[:, place * 8 : place * 8 + 8] += 150
             Image.fromarray(image).save(root / folder / f"{i:03}.png")
+
+
+def invoke(*args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and the error that the command line would print."""
+    done = CliRunner().invoke(app, [*args])
+    if isinstance(done.exception, NoahnasError):
+        return 2, done.stdout, str(done.exception)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
 
 
 FULL = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)

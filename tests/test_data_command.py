@@ -1,4 +1,4 @@
-"""`noahnas data`, as real processes."""
+"""`noahnas data`."""
 
 from __future__ import annotations
 
@@ -16,46 +16,45 @@ from PIL import Image
 
 from noahnas.report.sheet import CLASSES, MARGIN, PER_CLASS, TEXT
 
-from .conftest import draw_images
+from .conftest import draw_images, invoke
 
 SMALL = ["--backbone", "vit-digits"]
 
 
-def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noahnas", *args],
-        capture_output=True, text=True, check=False, cwd=cwd,
-    )  # fmt: skip
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def check(*args: str, cwd: Path) -> dict[str, Any]:
-    done = run("data", "check", *args, *SMALL, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+def check(*args: str) -> dict[str, Any]:
+    code, out, err = invoke("data", "check", *args, *SMALL, "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
     return found
 
 
 def test_data_alone_lists_every_source_with_what_it_gives(tmp_path: Path) -> None:
-    rows = json.loads(run("data", "--json", cwd=tmp_path).stdout)
+    rows = json.loads(invoke("data", "--json")[1])
     assert {"folder", "csv", "npz", "timm", "count", "digits"} <= {row["name"] for row in rows}
     assert all(row["summary"].endswith(".") for row in rows)
-    assert "folder" in run("data", cwd=tmp_path).stdout
+    assert "folder" in invoke("data")[1]
 
 
 def test_check_tells_counts_digest_and_seconds_and_draws_a_sheet(tmp_path: Path) -> None:
     draw_images(tmp_path / "pets", ["cat", "dog"], 10)
-    cold = check("pets", cwd=tmp_path)
+    cold = check("pets")
     assert cold["images"] == {"train": 12, "val": 4, "test": 4}
     assert cold["classes"]["dog"] == {"train": 6, "val": 2, "test": 2}
     assert cold["decoded_now"]
-    warm = check("pets", cwd=tmp_path)
+    warm = check("pets")
     assert not warm["decoded_now"]
     assert warm["digest"] == cold["digest"]
     with Image.open(tmp_path / cold["contact_sheet"]) as sheet:
         assert sheet.size == (TEXT + PER_CLASS * (48 + MARGIN) + MARGIN, 2 * (48 + MARGIN) + MARGIN)
         first = sheet.crop((TEXT + MARGIN, MARGIN, TEXT + MARGIN + 48, MARGIN + 48))
         assert len(np.unique(np.asarray(first))) > 20  # a picture, not a blank
-    table = run("data", "check", "pets", *SMALL, "--no-sheet", cwd=tmp_path).stdout
+    table = invoke("data", "check", "pets", *SMALL, "--no-sheet")[1]
     assert "12 train · 4 val · 4 test" in table
     assert cold["digest"] in table
     assert "from the cache" in table
@@ -64,7 +63,7 @@ def test_check_tells_counts_digest_and_seconds_and_draws_a_sheet(tmp_path: Path)
 
 def test_a_sheet_shows_at_most_so_many_classes(tmp_path: Path) -> None:
     draw_images(tmp_path / "many", [f"{i:02}" for i in range(CLASSES + 3)], 3)
-    found = check("many", "--sheet", "sheet.png", cwd=tmp_path)
+    found = check("many", "--sheet", "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == CLASSES * (48 + MARGIN) + MARGIN
     assert len(found["classes"]) == CLASSES + 3
@@ -73,13 +72,12 @@ def test_a_sheet_shows_at_most_so_many_classes(tmp_path: Path) -> None:
 def test_what_was_skipped_is_told(tmp_path: Path) -> None:
     draw_images(tmp_path / "pets", ["cat", "dog"], 10)
     (tmp_path / "pets" / "cat" / "000.png").write_bytes(b"no image")
-    done = run("data", "check", "pets", *SMALL, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.endswith("leave them out with --on-error skip\n")
-    assert "Traceback" not in done.stderr
-    found = check("pets", "--on-error", "skip", cwd=tmp_path)
+    code, _, err = invoke("data", "check", "pets", *SMALL)
+    assert code == 2
+    assert err.endswith("leave them out with --on-error skip")
+    found = check("pets", "--on-error", "skip")
     assert len(found["skipped"]) == 1
-    table = run("data", "check", "pets", *SMALL, "--on-error", "skip", cwd=tmp_path).stdout
+    table = invoke("data", "check", "pets", *SMALL, "--on-error", "skip")[1]
     assert "1 left out" in table
 
 
@@ -98,20 +96,17 @@ def test_a_mistake_ends_in_one_message_and_exit_2(
 ) -> None:
     draw_images(tmp_path / "pets", ["cat", "dog"], 4)
     (tmp_path / "notes.txt").write_text("no data")
-    done = run("data", "check", *args, *SMALL, cwd=tmp_path)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, err = invoke("data", "check", *args, *SMALL)
+    assert code == 2
+    assert told in err
 
 
 def test_a_search_records_what_it_left_out(tmp_path: Path) -> None:
     draw_images(tmp_path / "pets", ["cat", "dog"], 12)
     (tmp_path / "pets" / "cat" / "000.png").write_bytes(b"no image")
     quick = [*SMALL, "--trials", "2", "--supernet-epochs", "1", "--retrain-epochs", "1"]
-    done = run(
-        "search", "--data", "pets", "--on-error", "skip", "--out", "run", *quick, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = invoke("search", "--data", "pets", "--on-error", "skip", "--out", "run", *quick)
+    assert code == 0, err
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["inputs"]["on_error"] == "skip"
     assert [Path(name).name for name in about["notes"]["skipped"]] == ["000.png (no image)"]

@@ -13,31 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import noahnas
 from noahnas import NoahnasError
 from noahnas.backbone import load_backbone
-from noahnas.cli import app
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
 from noahnas.protocols.rows import parse_row
 from noahnas.protocols.table import Column, Score, Table, over_seeds, published
 from noahnas.recipe import Recipe
 
+from .conftest import invoke
 from .protocol_data import recipe, vtab_task, write
 
 ROWS = "linear,full,vpt-deep,adapter-2,lora-2,noah"
-
-
-def invoke(*args: str) -> tuple[int, str, str]:
-    """Exit code, stdout and the error that the command line would print."""
-    done = CliRunner().invoke(app, [*args])
-    if isinstance(done.exception, NoahnasError):
-        return 2, done.stdout, str(done.exception)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
 
 
 def accuracies(out: Path, task: str, row: str, seeds: tuple[int, ...] = (0,)) -> list[float]:
