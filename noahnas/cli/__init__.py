@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from noahnas import __version__
+from noahnas.cli.data import data_app
 from noahnas.cli.look import predict, strategies
 from noahnas.cli.runs import retrain, search
 from noahnas.cli.space import space_app
@@ -31,6 +32,7 @@ app = typer.Typer(
 for command in (search, retrain, predict, strategies):
     app.command()(command)
 app.add_typer(space_app, name="space")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
