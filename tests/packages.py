@@ -83,7 +83,7 @@ def served(pages: dict[str, bytes], pause: float = 0) -> Iterator[str]:
     """The address of a server of `pages` by path; it waits `pause` seconds before every 64 KB."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             page = pages.get(self.path)
             self.send_response(404 if page is None else 200)
             self.send_header("Content-Length", str(len(page or b"")))

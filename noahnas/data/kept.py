@@ -66,7 +66,7 @@ def read(path: Path, pinned: str, fix: str) -> dict[str, Pictures]:
         DataError: if it cannot be read, or has another digest.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {s: (archive[f"{s}_images"], archive[f"{s}_labels"]) for s in SPLITS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path} is damaged ({e}): {fix} to make it anew") from e

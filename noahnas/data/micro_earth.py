@@ -77,10 +77,11 @@ def _view(photo: Bytes, name: str) -> Bytes:
     side = SIDE * shrink
     top = int((photo.shape[0] - side + 1) * place(f"{name}/top"))
     left = int((photo.shape[1] - side + 1) * place(f"{name}/left"))
-    window = photo[top : top + side, left : left + side].astype(np.uint32)
+    window = photo[top : top + side, left : left + side]
     if place(f"{name}/mirror") < 0.5:
         window = window[:, ::-1]
-    summed = window.reshape(SIDE, shrink, SIDE, shrink, 3).sum(axis=(1, 3))  # (60, 60, 3)
+    tall = window.reshape(SIDE, shrink, side, 3).sum(axis=1, dtype=np.uint16)  # (60, side, 3)
+    summed = tall.reshape(SIDE, SIDE, shrink, 3).sum(axis=2, dtype=np.uint16)  # (60, 60, 3)
     view: Bytes = ((summed + shrink**2 // 2) // shrink**2).astype(np.uint8)
     return view
 
