@@ -98,7 +98,7 @@ def climate(globe: Path, zones: Path) -> Found:
     """
     (earth,) = (_opened(d) for _, d in members(globe, lambda n: n.endswith("/bmng.jpg")))
     (map_,) = (_opened(d) for _, d in members(zones, lambda n: n.endswith("kmz_int_reshape.png")))
-    climates = np.array([len(CLIMATES), *map(_climate, ZONES)])[map_]  # (6480, 12960)
+    climates = np.array([len(CLIMATES), *map(_climate, ZONES)], np.uint8)[map_]  # (6480, 12960)
     blocks: dict[tuple[int, int], list[tuple[int, int, int]]] = {}  # (label, y, x) of its tiles
     for row in range(earth.shape[0] // TILE):
         for column in range(earth.shape[1] // TILE):

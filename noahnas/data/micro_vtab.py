@@ -89,7 +89,7 @@ TASKS = {
     ),
     "scenes": MicroTask(
         "natural", tuple(micro_earth.SCENES), _FULL, "what land a photograph shows",
-        "public domain and CC-BY-SA 3.0/4.0, by photograph",
+        "public domain and CC-BY-SA 4.0, by photograph",
         (
             Package(
                 "Debian", "endless-sky-data", "0.9.8-1.2", "endless-sky-data_0.9.8-1.2_all.deb",
