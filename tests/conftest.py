@@ -19,10 +19,12 @@ from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.cli import app
 from noahnas.data import Dataset, LoadOptions, load_data
+from noahnas.data.cache import cache_dir
 from noahnas.errors import NoahnasError
 from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+FETCHED = cache_dir()  # the user's own cache: sets that were fetched there are tested, too
 os.environ["NOAHNAS_CACHE"] = tempfile.mkdtemp(prefix="noahnas-test-cache-")
 atexit.register(shutil.rmtree, os.environ["NOAHNAS_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)

@@ -19,6 +19,7 @@ from noahnas.data.kept import digest
 from noahnas.data.micro_vtab import GROUPS, TASKS, fetch_micro_vtab
 from noahnas.errors import DataError
 
+from .conftest import FETCHED
 from .packages import deb, idx, pinned, tar, wheel
 
 ROOT = Path(__file__).parents[1]
@@ -344,9 +345,12 @@ def test_the_command_refuses_what_it_does_not_know(
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.build])
-def test_a_real_set_has_no_picture_twice_across_splits(name: str) -> None:
-    if not micro_vtab._file(name).exists():
-        pytest.skip("not fetched on this machine")
+def test_a_real_set_has_no_picture_twice_across_splits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (FETCHED / "micro-vtab" / f"{name}.npz").exists():
+        pytest.skip("not fetched on this machine: noahnas data fetch micro-vtab")
+    monkeypatch.setenv("NOAHNAS_CACHE", str(FETCHED))
     found = micro_vtab._kept(name)
     assert tuple(len(found[s][1]) for s in SPLITS) == TASKS[name].counts
     pictures = [{p.tobytes() for p in found[s][0]} for s in SPLITS]
