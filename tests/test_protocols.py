@@ -19,6 +19,7 @@ import noahnas
 from noahnas import NoahnasError
 from noahnas.backbone import load_backbone
 from noahnas.cli import app
+from noahnas.cli.runs import _data
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
 from noahnas.protocols.rows import parse_row
@@ -143,9 +144,10 @@ def test_full_trains_the_backbone_and_is_loaded_with_the_weights_it_was_tested_w
 def test_the_same_command_again_trains_nothing_and_prints_the_same(ran: Any) -> None:
     command, out, table = ran
     before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
-    code, printed, _ = invoke(*command, "--json")
+    code, printed, told = invoke(*command, "--json")
     assert code == 0
     assert json.loads(printed) == table
+    assert "[18/18] kitti/noah/seed-0 · done" in told
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
     assert len(before) == 18
 
@@ -157,6 +159,23 @@ def test_the_table_is_for_reading_and_names_its_parts(ran: Any) -> None:
     for text in ("mean, structured, 2 of 8", "mean of group means", "KITTI-Dist", "81.7", "lora-2"):
         assert text in printed
     assert "CHOSEN ON TEST" in printed
+
+
+def test_where_it_is_too_wide_the_paper_s_columns_stand_above_ours(
+    ran: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, _, _ = ran
+    printed = {}
+    for width in ("90", "250"):
+        monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        monkeypatch.setenv("COLUMNS", width)
+        _, printed[width], _ = invoke(*command)
+    for kind in ("paper", "ours"):
+        title = f"vtab-1k: Table 1 of a paper · {kind}"
+        assert title in printed["90"]
+        assert title not in printed["250"]
+    assert printed["250"].count("KITTI-Dist") == 1
+    assert printed["90"].count("KITTI-Dist") == 2
 
 
 def test_runs_with_other_inputs_are_not_taken_for_this_table(ran: Any) -> None:
@@ -378,3 +397,14 @@ def test_a_row_is_an_architecture_of_one_module_in_every_block() -> None:
     assert parse_row("vpt-deep-5", protocol).arch(2) == noahnas.Arch(vpt=(5, 5))
     assert parse_row("linear", protocol).arch(2) == noahnas.Arch()
     assert parse_row("noah", protocol).searched
+
+
+def test_a_place_in_a_spec_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _data("vtab:pets") == f"vtab:{tmp_path / 'pets'}"
+    assert _data("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
+    assert _data("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
+    assert _data("few-shot:digits,shots=2") == "few-shot:digits,shots=2"

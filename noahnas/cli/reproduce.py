@@ -271,13 +271,13 @@ def _reproduce(
 
 
 @contextmanager
-def _watch(cell: Cell, number: int, total: int) -> Iterator[Report]:
+def _watch(name: str, number: int, total: int) -> Iterator[Report]:
     from rich.console import Console
 
     from noahnas.report.progress import ProgressView
 
     console = Console(stderr=True)
-    console.print(f"[{number}/{total}] {cell.name}", highlight=False, markup=False)
+    console.print(f"[{number}/{total}] {name}", highlight=False, markup=False)
     with ProgressView(console) as view:
         yield view.update
 
@@ -292,7 +292,8 @@ def _print(found: Table, out: Path) -> None:
     if not console.is_terminal:
         console = Console(width=10_000)
     (whole,) = protocol_tables(found, split=False)
-    wide = Measurement.get(console, console.options, whole).maximum > console.width
+    unbound = console.options.update(width=10_000)
+    wide = Measurement.get(console, unbound, whole).maximum > console.width
     for part in protocol_tables(found, split=True) if wide else [whole]:
         console.print(part)
     for note in (*found.notes, f"Runs, table.md and table.json: {out}"):

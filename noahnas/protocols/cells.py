@@ -52,7 +52,7 @@ class Cell:
         return f"{self.task}/{self.row.name}/seed-{self.seed}"
 
 
-Watch = Callable[[Cell, int, int], AbstractContextManager[Report]]  # cell, its number, of how many
+Watch = Callable[[str, int, int], AbstractContextManager[Report]]  # name, its number, of how many
 After = Callable[[Cell, Path, Report], None]
 
 
@@ -149,7 +149,8 @@ def run_cells(
         inputs = cell.inputs
         if cell.winner_of:
             inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
-        with watch(cell, number, len(plan)) as report:
+        done = (out / cell.name / "result.json").is_file()
+        with watch(f"{cell.name}{' · done' if done else ''}", number, len(plan)) as report:
             results[cell.name] = _run(out / cell.name, inputs, report)
             after(cell, out / cell.name, report)
     return results
