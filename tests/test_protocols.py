@@ -166,16 +166,19 @@ def test_where_it_is_too_wide_the_paper_s_columns_stand_above_ours(
 ) -> None:
     command, _, _ = ran
     printed = {}
-    for width in ("90", "250"):
+    for width in ("70", "100", "250"):
         monkeypatch.setattr("rich.console.Console.is_terminal", True)
         monkeypatch.setenv("COLUMNS", width)
         _, printed[width], _ = invoke(*command)
     for kind in ("paper", "ours"):
         title = f"vtab-1k: Table 1 of a paper · {kind}"
-        assert title in printed["90"]
+        assert title in printed["100"]
         assert title not in printed["250"]
     assert printed["250"].count("KITTI-Dist") == 1
-    assert printed["90"].count("KITTI-Dist") == 2
+    assert printed["100"].count("KITTI-Dist") > 1
+    for text in ("vpt-shallow", "adapter-2", "best test epoch", "mean, structured, 2 of 8"):
+        assert text in printed["70"]
+    assert "…" not in printed["70"]
 
 
 def test_runs_with_other_inputs_are_not_taken_for_this_table(ran: Any) -> None:

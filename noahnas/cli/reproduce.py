@@ -284,17 +284,13 @@ def _watch(name: str, number: int, total: int) -> Iterator[Report]:
 
 def _print(found: Table, out: Path) -> None:
     from rich.console import Console
-    from rich.measure import Measurement
 
     from noahnas.report.protocol import protocol_tables
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000)
-    (whole,) = protocol_tables(found, split=False)
-    unbound = console.options.update(width=10_000)
-    wide = Measurement.get(console, unbound, whole).maximum > console.width
-    for part in protocol_tables(found, split=True) if wide else [whole]:
+    for part in protocol_tables(found, console.width):
         console.print(part)
     for note in (*found.notes, f"Runs, table.md and table.json: {out}"):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
