@@ -161,6 +161,16 @@ def test_the_table_is_for_reading_and_names_its_parts(ran: Any) -> None:
     assert "CHOSEN ON TEST" in printed
 
 
+def test_a_dry_run_says_what_is_to_do_and_does_nothing(ran: Any) -> None:
+    command, out, _ = ran
+    code, printed, error = invoke(*command, "--dry-run", "--seeds", "0-1", "--json")
+    assert code == 0, error
+    states = json.loads(printed)
+    assert (len(states), list(states.values()).count("done")) == (36, 18)
+    assert states["kitti/noah/seed-1"] == "to do"
+    assert not (out / "kitti/noah/seed-1").exists()
+
+
 def test_where_it_is_too_wide_the_paper_s_columns_stand_above_ours(
     ran: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +349,7 @@ def test_killed_and_interrupted_it_goes_on_to_what_an_undisturbed_command_finds(
     assert f"--out {tmp_path / 'cut'}" in error
     assert "Traceback" not in error
     assert not (tmp_path / "cut/kitti/noah/seed-0/result.json").exists()
+    assert "kitti/noah/seed-0: begun" in invoke(*command("cut"), "--dry-run")[1]
     found = {}
     for out in ("cut", "whole"):
         code, printed, error = invoke(*command(out), "--json")

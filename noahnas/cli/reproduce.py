@@ -63,6 +63,9 @@ OutOf = Annotated[
     Path | None,
     typer.Option("--out", help="Directory of the runs. [default: runs/reproduce-EXPERIMENT]"),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, list the runs, and train nothing.")
+]
 Root = Annotated[Path, typer.Option(help="Directory that holds the data sets.")]
 
 
@@ -82,6 +85,7 @@ def vtab_1k(
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """VTAB-1k: nineteen tasks of 1000 images; Table 1 of the paper.
@@ -97,7 +101,7 @@ def vtab_1k(
     )
     plan = vtab.plan(settings, root.resolve(), [t for t in TASKS if t in wanted])
     place = out or _place(vtab.NAME)
-    _reproduce(place, plan, lambda results: vtab.table(settings, plan, results), as_json)
+    _reproduce(place, plan, lambda results: vtab.table(settings, plan, results), as_json, dry_run)
 
 
 @reproduce_app.command("few-shot")
@@ -123,6 +127,7 @@ def few_shot(
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Few-shot learning: five sets, 1 to 16 images a class, three seeds.
@@ -151,7 +156,9 @@ def few_shot(
         wanted = _words(sets) if sets else list(SETS)
         plan = fewshot.plan(settings, root.resolve(), wanted, counts)
     place = out or _place(fewshot.NAME)
-    _reproduce(place, plan, lambda results: fewshot.table(settings, plan, results), as_json)
+    _reproduce(
+        place, plan, lambda results: fewshot.table(settings, plan, results), as_json, dry_run
+    )
 
 
 @reproduce_app.command("domain-generalisation")
@@ -171,6 +178,7 @@ def domain_generalisation(
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Domain generalisation: trained on ImageNet's shots, tested on V2, Sketch, A and R.
@@ -192,6 +200,7 @@ def domain_generalisation(
         plan,
         lambda results: domains.table(settings, plan, results, place, wanted),
         as_json,
+        dry_run,
         domains.scorer(root.resolve(), shots, wanted),
     )
 
@@ -243,13 +252,20 @@ def _reproduce(
     plan: Sequence[Cell],
     table: Callable[[Any], Table],
     as_json: bool,
+    dry_run: bool,
     after: After = lambda *_: None,
 ) -> None:
     """Do what is not done, write the table beside the runs, print it."""
     import optuna
 
-    from noahnas.protocols.cells import run_cells
+    from noahnas.protocols.cells import run_cells, state
     from noahnas.rundir import write_atomic
+
+    if dry_run:
+        states = {cell.name: state(out / cell.name) for cell in plan}
+        lines = [f"{name}: {told}" for name, told in states.items()]
+        typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        return
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -149,11 +149,18 @@ def run_cells(
         inputs = cell.inputs
         if cell.winner_of:
             inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
-        done = (out / cell.name / "result.json").is_file()
-        with watch(f"{cell.name}{' · done' if done else ''}", number, len(plan)) as report:
+        done = " · done" if state(out / cell.name) == "done" else ""
+        with watch(cell.name + done, number, len(plan)) as report:
             results[cell.name] = _run(out / cell.name, inputs, report)
             after(cell, out / cell.name, report)
     return results
+
+
+def state(path: Path) -> str:
+    """How far the run in a directory is: "done", "begun" or "to do"."""
+    if (path / "result.json").is_file():
+        return "done"
+    return "begun" if (path / "run.json").is_file() else "to do"
 
 
 def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
