@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from noahnas.backbone import Preprocess
 from noahnas.data import Split
+from noahnas.data.arrays import resized
 from noahnas.data.digits import digits
 
 ASSETS = Path(__file__).parents[1] / "noahnas" / "assets"
@@ -35,8 +36,9 @@ def main() -> None:
     raw = load_digits()
     images = raw.images.astype(np.uint8)  # (1797, 8, 8) in 0…16
     np.savez_compressed(ASSETS / "digits.npz", images=images, labels=raw.target.astype(np.uint8))
-    pixels, labels = digits(range(5), PREPROCESS.size)
-    data = Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+    pixels, labels = digits()
+    first = labels < 5
+    data = Split(resized(pixels[first], PREPROCESS.size), torch.from_numpy(labels[first]))
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     model = VisionTransformer(**KWARGS, num_classes=5)

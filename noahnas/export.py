@@ -14,10 +14,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from noahnas.backbone import Preprocess, load_backbone
-from noahnas.data.folder import read_image
+from noahnas.data.image import UnreadableImageError, read_pixels
 from noahnas.errors import DataError, RunError
+from noahnas.files import write_atomic
 from noahnas.normalise import normalised
-from noahnas.rundir import RunDirectory, write_atomic
+from noahnas.rundir import RunDirectory
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
@@ -101,9 +102,10 @@ class Tuned(nn.Module):
         std = torch.tensor(self.preprocess.std, device=device).view(1, -1, 1, 1)  # (1, 3, 1, 1)
         found = []
         for path in paths:
-            image = read_image(Path(path), self.preprocess.size)  # (H, W, 3)
-            if isinstance(image, str):
-                raise DataError(f"unreadable image: {image}")
+            try:
+                image = read_pixels(Path(path), self.preprocess.size)  # (H, W, 3)
+            except UnreadableImageError as e:
+                raise DataError(f"unreadable image: {path} ({e})") from None
             pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, H, W)
             logits = self((pixels.to(device, torch.float32) / 255 - mean) / std)  # (1, classes)
             probability, index = logits.softmax(dim=1)[0].max(dim=0)

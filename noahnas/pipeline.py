@@ -15,6 +15,7 @@ from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
+from noahnas.files import write_atomic
 from noahnas.normalise import normalised
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
@@ -22,7 +23,7 @@ from noahnas.progress import Report
 from noahnas.recipe import Recipe, Search, Stage
 from noahnas.registry import origin
 from noahnas.retrain import retrain
-from noahnas.rundir import RunDirectory, write_atomic
+from noahnas.rundir import RunDirectory
 from noahnas.search import search
 from noahnas.space import Arch, Space, parse_space
 from noahnas.space.load import format_space
@@ -45,6 +46,7 @@ class Inputs:
     recipe: Recipe
     seed: int = 0
     split_seed: int = 0
+    on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
     threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
     space: Space | None = None  # of a search
@@ -64,6 +66,7 @@ class Inputs:
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,
             "split_seed": self.split_seed,
+            "on_error": self.on_error,
             "device": self.device,
             "threads": self.threads,
             "full": self.full,
@@ -123,7 +126,7 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
-    loaded = _load(inputs)
+    loaded = _load(inputs, report)
     if inputs.supernet and inputs.space:
         _cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
     about: dict[str, Any] = {
@@ -132,6 +135,7 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         "digests": loaded.digests(),
         "classes": list(loaded.task.data.classes),
         "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
+        "notes": loaded.task.data.notes.to_dict(),
         "device": loaded.task.device.type,
         "precision": precision(loaded.task.device),
         "threads": torch.get_num_threads(),
@@ -152,7 +156,9 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         return run.read_json("result.json", "arch", "test", "cost")
     about = run.about
     inputs = Inputs.from_dict(about["inputs"])
-    loaded = _load(replace(inputs, threads=about["threads"]))  # they decide the order of sums
+    loaded = _load(
+        replace(inputs, threads=about["threads"]), report
+    )  # they decide the order of sums
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {path} was begun; start a new run")
@@ -169,7 +175,7 @@ def default_threads(backbone: Backbone) -> int:
     return 1 if size < SMALL else torch.get_num_threads()
 
 
-def _load(inputs: Inputs) -> _Loaded:
+def _load(inputs: Inputs, report: Report) -> _Loaded:
     device = choose_device(inputs.device)
     backbone = load_backbone(inputs.backbone)
     torch.set_num_threads(inputs.threads or default_threads(backbone))
@@ -179,7 +185,8 @@ def _load(inputs: Inputs) -> _Loaded:
         space.check_budget()
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
-    data = load_data(inputs.data, LoadOptions(backbone.preprocess.size, inputs.split_seed))
+    size, seed = backbone.preprocess.size, inputs.split_seed
+    data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 

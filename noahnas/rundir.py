@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from noahnas.errors import RunError
+from noahnas.files import write_atomic
 
 RECORDED = ("noahnas", "torch", "torchvision", "timm", "optuna", "numpy", "pillow")
 OPTIONAL = ("nni", "pytorch-lightning")
@@ -103,20 +103,6 @@ class RunDirectory:
             except BlockingIOError:
                 raise RunError(f"another process is at work in {self.path}") from None
             yield
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to the disk, then rename over it. For one writer at a time."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        with beside.open("wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def versions() -> dict[str, str]:

@@ -22,10 +22,10 @@ from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
 from noahnas.evaluate import autocast
+from noahnas.files import write_atomic
 from noahnas.policy import Draw
 from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
-from noahnas.rundir import write_atomic
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 

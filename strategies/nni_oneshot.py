@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from noahnas.data import Split, Task
 from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
+from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.relax import decode, expected_params, mixture
-from noahnas.rundir import write_atomic
 from noahnas.space import Arch, Space
 from noahnas.strategies.nni_space import model_space
 from noahnas.strategy import OneShot, Proposal

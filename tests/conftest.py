@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -10,13 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
+from noahnas.cli import app
 from noahnas.data import Dataset, LoadOptions, load_data
+from noahnas.errors import NoahnasError
 from noahnas.recipe import Recipe, Stage
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ["NOAHNAS_CACHE"] = tempfile.mkdtemp(prefix="noahnas-test-cache-")
+atexit.register(shutil.rmtree, os.environ["NOAHNAS_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
     "noahnas",
@@ -64,15 +72,25 @@ def awake(net: Supernet, seed: int = 0) -> Supernet:
 
 
 def draw_images(root: Path, folders: list[str], count: int, seed: int = 0) -> None:
-    """Image files that differ by folder: bright where the folder's number is."""
-    rng = np.random.default_rng(seed)
+    """Image files, all different, bright at a place that the folder's name decides."""
     for folder in folders:
+        rng = np.random.default_rng([seed, *f"{root.name}/{folder}".encode()])
         (root / folder).mkdir(parents=True, exist_ok=True)
         place = sum(folder.rpartition("/")[2].encode()) % 3
         for i in range(count):
             image = rng.integers(0, 90, (20, 24, 3), dtype=np.uint8)
             image[:, place * 8 : place * 8 + 8] += 150
             Image.fromarray(image).save(root / folder / f"{i:03}.png")
+
+
+def invoke(*args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and the error that the command line would print."""
+    done = CliRunner().invoke(app, [*args])
+    if isinstance(done.exception, NoahnasError):
+        return 2, done.stdout, str(done.exception)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
 
 
 FULL = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)

@@ -62,7 +62,7 @@ def test_an_image_is_upright_rgb_and_resized_directly(tmp_path: Path) -> None:
     half = Image.new("RGBA", (4, 4), (0, 0, 255, 255))
     half.save(tmp_path / "b" / "blue.png")
     data = load_data(str(tmp_path), LoadOptions((6, 6)))
-    everything = merge(data.train, data.val, data.test)
+    everything = merge(merge(data.train, data.val), data.test)
     means = everything.images.float().mean(dim=(2, 3))
     assert any(torch.allclose(m, torch.tensor([200.0] * 3), atol=2) for m in means)
     assert any(torch.allclose(m, torch.tensor([0.0, 0.0, 255.0]), atol=2) for m in means)
@@ -72,11 +72,11 @@ def test_sixteen_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
     for name, value in (("dark", 16_000), ("light", 48_000)):
         (tmp_path / name).mkdir()
         for i in range(3):
-            pixels = np.full((8, 8), value + i, np.uint16)
+            pixels = np.full((8, 8), value + 257 * i, np.uint16)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
     data = load_data(str(tmp_path), LoadOptions((4, 4)))
-    shades = merge(data.train, data.val, data.test).images.unique().tolist()
-    assert shades == [62, 186]
+    shades = merge(merge(data.train, data.val), data.test).images.unique().tolist()
+    assert shades == [62, 63, 64, 186, 187, 188]
 
 
 def test_a_source_without_arguments_refuses_one() -> None:

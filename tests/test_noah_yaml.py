@@ -9,7 +9,7 @@ import pytest
 from noahnas import Arch, NoahnasError, Space
 from noahnas.interop.noah_yaml import load_noah, parse_noah
 
-from .test_protocols import invoke
+from .conftest import invoke
 
 
 def numbers(key: str, values: list[int], indent: int = 2) -> str:

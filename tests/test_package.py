@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    ("errors", "progress"),
+    ("errors", "progress", "files"),
     ("registry",),
     ("space",),
     ("modules",),
@@ -78,6 +78,7 @@ ALLOWED = {"errors", "space", "strategy", "train", "supernet", "data", "evaluate
     "relax",
     "strategies",
     "rundir",
+    "files",
 }
 
 

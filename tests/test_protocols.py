@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import noahnas
 from noahnas import NoahnasError
 from noahnas.backbone import load_backbone
-from noahnas.cli import app
 from noahnas.cli.runs import _data
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
@@ -26,19 +24,10 @@ from noahnas.protocols.rows import parse_row
 from noahnas.protocols.table import Column, Score, Table, over_seeds, published
 from noahnas.recipe import Recipe
 
+from .conftest import invoke
 from .protocol_data import recipe, vtab_task, write
 
 ROWS = "linear,full,vpt-deep,adapter-2,lora-2,noah"
-
-
-def invoke(*args: str) -> tuple[int, str, str]:
-    """Exit code, stdout and the error that the command line would print."""
-    done = CliRunner().invoke(app, [*args])
-    if isinstance(done.exception, NoahnasError):
-        return 2, done.stdout, str(done.exception)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
 
 
 def accuracies(out: Path, task: str, row: str, seeds: tuple[int, ...] = (0,)) -> list[float]:
@@ -259,7 +248,7 @@ def _cut(folder: Path, name: str, old: str, new: str) -> None:
         (lambda d: _cut(d, "test.txt", "1.png 1", "0.png 1"), "has the label 0 above and 1 here"),
         (lambda d: write(d / "val200.txt", []), "val200.txt is empty"),
         (lambda d: _cut(d, "train800val200.txt", ".png 1", ".png 0"), "not of one download"),
-        (lambda d: (d / "images/val200/000001.png").write_bytes(b"no"), "unreadable images"),
+        (lambda d: (d / "images/val200/000001.png").write_bytes(b"no"), "1 unreadable image: "),
     ],
 )  # fmt: skip
 def test_a_fault_of_the_lists_is_named_before_anything_is_trained(
@@ -276,6 +265,19 @@ def test_a_fault_of_the_lists_is_named_before_anything_is_trained(
     assert code == 2
     assert message in error
     assert not list(out.rglob("run.json"))
+
+
+def test_an_unreadable_image_is_skipped_when_asked(tmp_path: Path) -> None:
+    folder = vtab_task(tmp_path, "kitti", 4)
+    (folder / "images/train800/000001.png").write_bytes(b"no")
+    recipe(tmp_path, "vtab-1k")
+    code, _, error = invoke(
+        "reproduce", "vtab-1k", "--root", str(tmp_path), "--tasks", "kitti", "--rows", "linear",
+        "--recipe", str(tmp_path / "vtab-1k.yaml"), "--out", str(tmp_path), "--on-error", "skip",
+    )  # fmt: skip
+    assert code == 0, error
+    about = json.loads((tmp_path / "kitti/linear/seed-0/run.json").read_text())
+    assert about["images"]["train"] == 15
 
 
 def test_lists_of_another_task_are_told_by_their_labels(tmp_path: Path) -> None:

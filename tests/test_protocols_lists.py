@@ -14,9 +14,9 @@ import noahnas
 from noahnas import NoahnasError
 from noahnas.data import LoadOptions, load_data
 
-from .conftest import draw_images
+from .conftest import draw_images, invoke
 from .protocol_data import few_shot_set, imagenets, recipe, write
-from .test_protocols import column, invoke
+from .test_protocols import column
 
 OPTIONS = LoadOptions((16, 16))
 

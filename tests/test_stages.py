@@ -24,7 +24,7 @@ from noahnas.recipe import Protocol, Recipe, Search, Stage, parse_recipe
 from noahnas.retrain import retrain
 from noahnas.train import TrainLog, build, train
 
-from .test_protocols import invoke
+from .conftest import invoke
 from .test_recipe import GOOD
 
 CPU = torch.device("cpu")

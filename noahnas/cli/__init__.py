@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from noahnas import __version__
+from noahnas.cli.data import data_app
 from noahnas.cli.imports import space_import
 from noahnas.cli.look import predict, strategies
 from noahnas.cli.reproduce import reproduce_app
@@ -34,6 +35,7 @@ for command in (search, retrain, predict, strategies):
     app.command()(command)
 space_app.command("import")(space_import)
 app.add_typer(space_app, name="space")
+app.add_typer(data_app, name="data")
 app.add_typer(reproduce_app, name="reproduce")
 
 

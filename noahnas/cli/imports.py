@@ -21,8 +21,8 @@ def space_import(
     `noahnas retrain --arch arch.yaml`. Any other is a supernet, for `noahnas search --space FILE`.
     """
     from noahnas.errors import NoahnasError
+    from noahnas.files import write_atomic
     from noahnas.interop.noah_yaml import load_noah
-    from noahnas.rundir import write_atomic
     from noahnas.space import Arch
     from noahnas.space.load import format_space
 

@@ -1,7 +1,11 @@
-"""Options that several commands share."""
+"""What several commands share: options, and how an interruption ends them."""
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +19,7 @@ Data = Annotated[
     str,
     typer.Option(
         help="Directory of images (train/CLASS, val/CLASS, test/CLASS; or CLASS alone, split by "
-        "seed), or a set that comes with noahnas: "
-        "count, distance, heading, x-position, digits."
+        "seed), a .csv or .npz file, or a source by name: count (`noahnas data` lists them)."
     ),
 ]
 Backbone = Annotated[
@@ -38,6 +41,12 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
 SplitSeed = Annotated[
     int, typer.Option(min=0, help="Seed of the split, for data without train, val and test.")
 ]
+OnError = Annotated[
+    str,
+    typer.Option(
+        help="At an unreadable image, or a picture that stands in two splits: stop, or skip it."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu or cuda.")]
 Threads = Annotated[
     int | None,
@@ -48,3 +57,17 @@ Epochs = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+INTERRUPTED = 130  # exit code, as shells have it
+
+
+@contextmanager
+def stopping(told: str) -> Iterator[None]:
+    """End the command on Ctrl-C or SIGTERM with one line, which says what to do, and exit 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; {told}\n" if told else "interrupted\n")
+        raise typer.Exit(INTERRUPTED) from None

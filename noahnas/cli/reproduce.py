@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noahnas.cli.options import Device, Json, Threads
+from noahnas.cli.options import Device, Json, OnError, Threads, stopping
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.protocols.cells import After, Cell, Settings
     from noahnas.protocols.table import Table
 
-INTERRUPTED = 130
 reproduce_app = typer.Typer(
     no_args_is_help=True,
     help="""Run an experiment of the NOAH paper and print its table beside yours.
@@ -82,6 +80,7 @@ def vtab_1k(
     backbone: BackboneOf = None,
     space: SpaceOf = None,
     budget: Budget = None,
+    on_error: OnError = "stop",
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
@@ -97,7 +96,7 @@ def vtab_1k(
 
     wanted = [task_name(task) for task in _words(tasks)] if tasks else list(TASKS)
     settings = _settings(
-        vtab.NAME, rows, seeds, protocol, recipe, backbone, space, budget, device, threads
+        vtab.NAME, rows, seeds, protocol, recipe, backbone, space, budget, on_error, device, threads
     )
     plan = vtab.plan(settings, root.resolve(), [t for t in TASKS if t in wanted])
     place = out or _place(vtab.NAME)
@@ -124,6 +123,7 @@ def few_shot(
     backbone: BackboneOf = None,
     space: SpaceOf = None,
     budget: Budget = None,
+    on_error: OnError = "stop",
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
@@ -144,7 +144,17 @@ def few_shot(
     if sets and data:
         raise typer.BadParameter("--sets goes with --root")
     settings = _settings(
-        fewshot.NAME, rows, seeds, protocol, recipe, backbone, space, budget, device, threads
+        fewshot.NAME,
+        rows,
+        seeds,
+        protocol,
+        recipe,
+        backbone,
+        space,
+        budget,
+        on_error,
+        device,
+        threads,
     )
     counts = _numbers(shots, "--shots")
     if min(counts) < 1:
@@ -175,6 +185,7 @@ def domain_generalisation(
     backbone: BackboneOf = None,
     space: SpaceOf = None,
     budget: Budget = None,
+    on_error: OnError = "stop",
     device: Device = "auto",
     threads: Threads = None,
     out: OutOf = None,
@@ -190,7 +201,17 @@ def domain_generalisation(
     from noahnas.protocols import domains
 
     settings = _settings(
-        domains.NAME, rows, seeds, protocol, recipe, backbone, space, budget, device, threads
+        domains.NAME,
+        rows,
+        seeds,
+        protocol,
+        recipe,
+        backbone,
+        space,
+        budget,
+        on_error,
+        device,
+        threads,
     )
     wanted = [target for target in _words(targets) if target != SOURCE]
     plan = domains.plan(settings, root.resolve(), shots, wanted)
@@ -214,6 +235,7 @@ def _settings(
     backbone: str | None,
     space: str | None,
     budget: str | None,
+    on_error: str,
     device: str,
     threads: int | None,
 ) -> Settings:
@@ -242,6 +264,7 @@ def _settings(
         backbone=_file(backbone or protocol.backbone),
         space=chosen,
         paper=habit == "paper",
+        on_error=on_error,
         device=device,
         threads=threads,
     )
@@ -258,8 +281,8 @@ def _reproduce(
     """Do what is not done, write the table beside the runs, print it."""
     import optuna
 
+    from noahnas.files import write_atomic
     from noahnas.protocols.cells import run_cells, state
-    from noahnas.rundir import write_atomic
 
     if dry_run:
         states = {cell.name: state(out / cell.name) for cell in plan}
@@ -268,13 +291,9 @@ def _reproduce(
         return
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    command = shlex.join(["noahnas", *sys.argv[1:]])
+    with stopping(f"the same command goes on:\n{command}"):
         results = run_cells(out, plan, _watch, after)
-    except KeyboardInterrupt:
-        command = shlex.join(["noahnas", *sys.argv[1:]])
-        sys.stderr.write(f"interrupted; the same command goes on:\n{command}\n")
-        raise typer.Exit(INTERRUPTED) from None
     found = table(results)
     told = found.to_dict() | {"out": str(out), "runs": results}
     text = json.dumps(told, indent=2, ensure_ascii=False)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noahnas.cli.options import (
+    INTERRUPTED,
     Backbone,
     Data,
     Device,
     Epochs,
     Json,
+    OnError,
     Out,
     RecipeName,
     Seed,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.recipe import Recipe
 
-INTERRUPTED = 130
 OF_PLACES = ("vtab", "few-shot", "domains")  # sources whose argument begins with a place
 CHANGED = ", changed"  # after the name of a recipe that options override
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
@@ -73,6 +74,7 @@ def search(
     ] = None,
     seed: Seed = 0,
     split_seed: SplitSeed = 0,
+    on_error: OnError = "stop",
     device: Device = "auto",
     threads: Threads = None,
     out: Out = None,
@@ -112,6 +114,7 @@ def search(
         recipe=followed,
         seed=seed,
         split_seed=split_seed,
+        on_error=on_error,
         device=device,
         threads=threads,
         space=chosen,
@@ -141,6 +144,7 @@ def retrain(
     ] = False,
     seed: Seed = 0,
     split_seed: Annotated[int | None, typer.Option(min=0, help="Else the run's.")] = None,
+    on_error: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     device: Device = "auto",
     threads: Threads = None,
     out: Out = None,
@@ -173,6 +177,7 @@ def retrain(
         recipe=_with_epochs(known, None, None, retrain_epochs),
         seed=seed,
         split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
+        on_error=on_error or (of.on_error if of else "stop"),
         device=device,
         threads=threads,
         arch=chosen,
@@ -256,13 +261,13 @@ def _data(spec: str) -> str:
     from noahnas.registry import installed
 
     name, _, argument = spec.partition(":")
-    if name == "folder" and argument:
-        return f"folder:{Path(argument).resolve()}"
+    if name in ("folder", "csv", "npz") and argument:
+        return f"{name}:{Path(argument).resolve()}"
     if name in OF_PLACES and argument:
         place, comma, options = argument.partition(",")
         return f"{name}:{_data(place)}{comma}{options}"
     known = name in installed("noahnas.data")
-    return str(Path(spec).resolve()) if Path(spec).is_dir() and not known else spec
+    return str(Path(spec).resolve()) if Path(spec).exists() and not known else spec
 
 
 def _file(spec: str) -> str:

@@ -1,5 +1,6 @@
 """Data: images as uint8 tensors in three splits, from sources found by name or by path."""
 
-from noahnas.data.dataset import Dataset, LoadOptions, Split, Task, load_data, merge, stratified
+from noahnas.data.dataset import Dataset, LoadOptions, Notes, Split, Task, load_data, merge
+from noahnas.data.holdout import stratified
 
-__all__ = ["Dataset", "LoadOptions", "Split", "Task", "load_data", "merge", "stratified"]
+__all__ = ["Dataset", "LoadOptions", "Notes", "Split", "Task", "load_data", "merge", "stratified"]

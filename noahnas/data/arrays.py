@@ -9,13 +9,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from noahnas.data.dataset import Dataset, LoadOptions, Split
+from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Notes, Split
+from noahnas.data.overlap import picture_key, refuse, shared
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]  # (n, h, w, 3) RGB or (n, h, w) grey; (n,)
 
 
 def from_arrays(
-    name: str, classes: Sequence[str], found: Mapping[str, Pictures], options: LoadOptions
+    name: str,
+    classes: Sequence[str],
+    found: Mapping[str, Pictures],
+    options: LoadOptions,
+    *,
+    fixed: bool = False,
 ) -> Dataset:
     """A data set of images of any one size, resized directly.
 
@@ -24,18 +30,33 @@ def from_arrays(
         classes: names, in label order.
         found: images and labels of train, val and test.
         options: how to read them.
+        fixed: as for `noahnas.data.store.from_items`.
 
     Raises:
-        DataError: if the data set is unfit (`Dataset`).
+        DataError: if a picture stands in two splits, unless `options.on_error` is "skip", or if
+            the set is unfit (`Dataset`).
     """
+    keys = {split: [picture_key(image) for image in found[split][0]] for split in SPLITS}
+    doubled: Mapping[str, Sequence[int]] = {}
+    if fixed or options.on_error == "skip":
+        doubled = shared(keys)
+    else:
+        refuse(name, keys, {s: [f"image {i}" for i in range(len(keys[s]))] for s in SPLITS})
     splits = {}
-    for split, (images, labels) in found.items():
-        colour = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)
-        pixels = np.stack([_resized(image, options.size) for image in colour])  # (n, H, W, 3)
-        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()  # (n, 3, H, W)
-        splits[split] = Split(tensor, torch.from_numpy(labels))
-    return Dataset(name, tuple(classes), splits["train"], splits["val"], splits["test"])
+    for split in SPLITS:
+        images, labels = found[split]
+        if doubled.get(split) and not fixed:
+            keep = np.setdiff1d(np.arange(len(labels)), doubled[split])
+            images, labels = images[keep], labels[keep]
+        splits[split] = Split(resized(images, options.size), torch.from_numpy(labels))
+    notes = Notes(overlap=sum(len(rows) for rows in doubled.values()), kept=fixed)
+    return Dataset(name, tuple(classes), splits["train"], splits["val"], splits["test"], notes)
 
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
+    """Images of any one size at another: (n, h, w) or (n, h, w, 3) -> (n, 3, H, W), bicubic."""
+    pixels = np.zeros((len(images), 3, *size), np.uint8)  # (n, 3, H, W)
+    for row, image in zip(pixels, images, strict=True):
+        small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+        row[:] = np.moveaxis(np.asarray(small.convert("RGB")), 2, 0)  # (H, W, 3) -> (3, H, W)
+    return torch.from_numpy(pixels)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,18 @@ from noahnas.errors import DataError, unknown
 from noahnas.progress import Report, silent
 from noahnas.registry import installed, resolve
 
+GROUP = "noahnas.data"
 SPLITS = ("train", "val", "test")
+READERS = ("torch", "hfds", "tfds", "wds")  # prefixes that timm knows; see timm_readers.py
+ENDINGS = {".csv": "csv", ".npz": "npz"}  # files that tell their source by themselves
+CHUNK = 1024  # images hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images and their labels."""
 
-    images: Tensor  # (n, 3, H, W), uint8
+    images: Tensor  # (n, 3, H, W), uint8; may lie on disk, mapped into memory
     labels: Tensor  # (n,), int64, in [0, classes)
 
     def __len__(self) -> int:
@@ -44,6 +48,21 @@ class Split:
             yield (pixels - mean) / std, self.labels[index].to(device)
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What was seen while a data set was read."""
+
+    skipped: tuple[str, ...] = ()  # unreadable images left out, each with the reason
+    overlap: int = 0  # pictures of train or val that stand in a later split, too
+    kept: bool = False  # whether those were kept; else they were left out of the earlier split
+    cache: str = ""  # directory of the decoded images; empty if they are not kept
+    decoded: bool = True  # now; else they were found in the cache
+
+    def to_dict(self) -> dict[str, Any]:
+        """What run.json holds of them."""
+        return {"skipped": list(self.skipped), "overlap": self.overlap, "overlap_kept": self.kept}
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Three splits of one task.
@@ -58,25 +77,12 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    notes: Notes = field(default=Notes())
     absent_ok: bool = field(default=False, kw_only=True)  # whether train may lack a class
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            raise DataError(
-                f"{self.name}: one class ({', '.join(self.classes)}); at least two needed"
-            )
-        for split in SPLITS:
-            labels = self.split(split).labels
-            if not len(labels):
-                raise DataError(f"{self.name}: the {split} split is empty")
-            if int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
-                raise DataError(
-                    f"{self.name}: a label of {split} is not in 0…{len(self.classes) - 1}"
-                )
-        absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
-        if absent and not self.absent_ok:
-            names = ", ".join(self.classes[i] for i in sorted(absent))
-            raise DataError(f"{self.name}: no train image of {names}")
+        labels = {split: self.split(split).labels.numpy() for split in SPLITS}
+        check(self.name, self.classes, labels, self.absent_ok)
 
     def split(self, name: str) -> Split:
         """A split by name: train, val or test."""
@@ -90,9 +96,36 @@ class Dataset:
         for name in SPLITS:
             split = self.split(name)
             h.update(f"{name} {tuple(split.images.shape)}".encode())
-            h.update(split.images.contiguous().numpy().tobytes())
+            for part in split.images.split(CHUNK):
+                h.update(part.contiguous().numpy().data)
             h.update(split.labels.numpy().tobytes())
         return h.hexdigest()[:16]
+
+
+def check(
+    name: str,
+    classes: Sequence[str],
+    labels: Mapping[str, NDArray[np.int64]],
+    absent_ok: bool = False,
+) -> None:
+    """Raise DataError unless the labels of three splits make a data set."""
+    if len(classes) < 2:
+        raise DataError(f"{name}: one class ({', '.join(classes)}); at least two needed")
+    for split in SPLITS:
+        found = labels[split]
+        if not len(found):
+            raise DataError(f"{name}: the {split} split is empty")
+        if found.min() < 0 or found.max() >= len(classes):
+            odd = found[(found < 0) | (found >= len(classes))]
+            raise DataError(
+                f"{name}: label {odd[0]} of {split} is not in 0…{len(classes) - 1} "
+                f"({len(odd)} such labels)"
+            )
+    absent = sorted(set(range(len(classes))) - set(labels["train"].tolist()))
+    if absent and not absent_ok:
+        names = ", ".join(classes[i] for i in absent[:5])
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise DataError(f"{name}: no train image of {names}{more}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +137,20 @@ class Task:
     device: torch.device
 
 
-def merge(*splits: Split) -> Split:
-    """Several splits as one."""
-    return Split(torch.cat([s.images for s in splits]), torch.cat([s.labels for s in splits]))
+def merge(first: Split, second: Split) -> Split:
+    """Two splits as one; no image is copied where they lie side by side, as in the cache."""
+    a, b = first.images, second.images
+    labels = torch.cat([first.labels, second.labels])  # (n + m)
+    beside = (
+        a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+        and a.storage_offset() + a.numel() == b.storage_offset()
+        and a.is_contiguous()
+        and b.is_contiguous()
+    )
+    if beside:
+        images = a.as_strided((len(a) + len(b), *a.shape[1:]), a.stride())  # (n + m, 3, H, W)
+        return Split(images, labels)
+    return Split(torch.cat([a, b]), labels)
 
 
 @dataclass(frozen=True)
@@ -115,63 +159,54 @@ class LoadOptions:
 
     size: tuple[int, int]  # height, width in pixels to which images are resized
     split_seed: int = 0  # decides which images go where, for sources without splits
-    on_error: Literal["stop", "skip"] = "stop"  # at an unreadable image
-    absent_ok: bool = False  # published splits may have no train image of a class
+    on_error: str = "stop"  # or "skip": at an unreadable image, or one in two splits
     report: Report = silent
 
     def __post_init__(self) -> None:
         if self.on_error not in ("stop", "skip"):
-            raise DataError(unknown("value of on_error", self.on_error, ("stop", "skip")))
+            raise DataError(unknown("value of on-error", self.on_error, ("stop", "skip")))
 
 
 def load_data(spec: str, options: LoadOptions) -> Dataset:
     """A data set by name or path.
 
     Args:
-        spec: a source's name ("digits"), `name:argument` ("folder:pets"), or a directory.
+        spec: a source's name ("digits"), `name:argument` ("folder:pets"), a directory, a .csv or
+            .npz file, or one of timm's readers ("torch/cifar10:ROOT").
         options: how to read it.
 
     Raises:
         DataError: if the source is unknown or its data cannot be used; says what is wrong.
     """
-    name, _, argument = spec.partition(":")
-    if name not in installed("noahnas.data"):
-        if not Path(spec).exists():
-            known = unknown("data", spec, installed("noahnas.data"))
-            raise DataError(f"{known}; and there is no such directory")
-        name, argument = "folder", spec
-    source: Any = resolve("noahnas.data", name, "data source", DataError)
+    name, argument = source_of(spec)
+    source: Any = resolve(GROUP, name, "data source", DataError)
     dataset: Dataset = source(argument, options)
     return dataset
+
+
+def source_of(spec: str) -> tuple[str, str]:
+    """The source's name that a spec stands for, and the argument it gets.
+
+    Raises:
+        DataError: if there is no such source, directory or file.
+    """
+    name, _, argument = spec.partition(":")
+    if name in installed(GROUP):
+        return name, argument
+    path = Path(spec)
+    if path.suffix.lower() in ENDINGS:
+        return ENDINGS[path.suffix.lower()], spec
+    if path.is_dir():
+        return "folder", spec
+    if spec.partition("/")[0] in READERS:
+        return "timm", spec
+    if path.exists():
+        raise DataError(f"{spec} is a file; name its directory, a .csv or a .npz file")
+    known = unknown("data", spec, installed(GROUP))
+    raise DataError(f"{known}; and there is no such directory")
 
 
 def no_argument(name: str, argument: str) -> None:
     """Raise DataError if a source that takes no argument was given one."""
     if argument:
         raise DataError(f"the data source '{name}' takes no argument; leave out ':{argument}'")
-
-
-def stratified(
-    labels: NDArray[np.int64], fractions: Sequence[float], rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Divide the indices of `labels` into len(fractions) + 1 parts with each class in proportion.
-
-    Part i gets the share fractions[i] of each class, rounded, and at least one image of it; the
-    last part gets the rest.
-
-    Raises:
-        ValueError: if a class has fewer images than there are parts.
-    """
-    parts: list[list[int]] = [[] for _ in range(len(fractions) + 1)]
-    for label in np.unique(labels):
-        indices = rng.permutation(np.flatnonzero(labels == label))
-        if len(indices) < len(parts):
-            raise ValueError(f"class {label} has {len(indices)} images for {len(parts)} splits")
-        start = 0
-        for part, fraction in zip(parts, fractions, strict=False):
-            most = len(indices) - start - 1
-            stop = start + min(max(1, round(fraction * len(indices))), most)
-            part.extend(indices[start:stop].tolist())
-            start = stop
-        parts[-1].extend(indices[start:].tolist())
-    return [np.sort(np.array(part, dtype=np.int64)) for part in parts]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noahnas.data.dataset import Dataset, LoadOptions
-from noahnas.data.folder import Item, from_files
+from noahnas.data.folder import Item
 from noahnas.data.lists import options_in, read_list, whole
+from noahnas.data.store import from_files
 from noahnas.errors import DataError, unknown
 
 SOURCE = "imagenet"
@@ -53,7 +54,7 @@ def load_domains(argument: str, options: LoadOptions) -> Dataset:
     found = check_domains(Path(place), shots, seed, target)
     classes = 1 + max(label for _, label in found["train"])
     names = tuple(map(str, range(classes)))
-    return from_files(f"domains:{target}", names, found, options)
+    return from_files(f"domains:{target}", names, found, options, fixed=True)
 
 
 def check_domains(root: Path, shots: int, seed: int, target: str) -> dict[str, list[Item]]:

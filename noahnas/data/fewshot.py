@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from noahnas.data.dataset import Dataset, LoadOptions, Split, load_data
-from noahnas.data.folder import Item, from_files
+from noahnas.data.folder import Item
 from noahnas.data.lists import labels_of, options_in, read_list, whole
+from noahnas.data.store import from_files
 from noahnas.errors import DataError
 
 VAL_SHOTS = 4  # validation images a class, at most, where they are drawn
@@ -58,7 +59,7 @@ def load_few_shot(argument: str, options: LoadOptions) -> Dataset:
         return drawn(load_data(place, options), shots, seed)
     found = check_few_shot(Path(place), shots, seed)
     classes = tuple(map(str, range(classes_of(Path(place), found))))
-    return from_files(f"few-shot:{Path(place).name},{shots}", classes, found, options)
+    return from_files(f"few-shot:{Path(place).name},{shots}", classes, found, options, fixed=True)
 
 
 def check_few_shot(folder: Path, shots: int, seed: int) -> dict[str, list[Item]]:
@@ -113,7 +114,7 @@ def drawn(data: Dataset, shots: int, seed: int) -> Dataset:
     train = _some(data, "train", shots, rng)
     val = _some(data, "val", min(shots, VAL_SHOTS), rng)
     name = f"{data.name}, {shots} shots"
-    return Dataset(name, data.classes, train, val, data.test)
+    return Dataset(name, data.classes, train, val, data.test, data.notes)
 
 
 def _some(data: Dataset, split: str, count: int, rng: np.random.Generator) -> Split:

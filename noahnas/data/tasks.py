@@ -16,25 +16,25 @@ Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.uint8], NDArray[np.
 
 
 def load_count(argument: str, options: LoadOptions) -> Dataset:
-    """One to eight objects to be counted (`rendered.count`)."""
+    """One to eight objects to be counted."""
     no_argument("count", argument)
     return _drawn("count", tuple(map(str, range(1, 9))), rendered.count, options)
 
 
 def load_distance(argument: str, options: LoadOptions) -> Dataset:
-    """How far a red disc is from a blue one, six bins (`rendered.distance`)."""
+    """How far a red disc is from a blue one, six bins."""
     no_argument("distance", argument)
     return _drawn("distance", tuple("012345"), rendered.distance, options)
 
 
 def load_heading(argument: str, options: LoadOptions) -> Dataset:
-    """Which of 16 ways an arrow points (`rendered.heading`)."""
+    """Which of 16 ways an arrow points."""
     no_argument("heading", argument)
     return _drawn("heading", tuple(map(str, range(16))), rendered.heading, options)
 
 
 def load_x_position(argument: str, options: LoadOptions) -> Dataset:
-    """Which of 16 columns holds a shape (`rendered.x_position`)."""
+    """Which of 16 columns holds a shape."""
     no_argument("x-position", argument)
     return _drawn("x-position", tuple(map(str, range(16))), rendered.x_position, options)
 

@@ -8,12 +8,13 @@ Source: Zhai et al., arXiv:1910.04867; the layout is that of NOAH's get_vtab1k.p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from noahnas.data.dataset import Dataset, LoadOptions
-from noahnas.data.folder import Item, from_files
+from noahnas.data.folder import Item
 from noahnas.data.lists import labels_of, read_list
+from noahnas.data.store import from_files
 from noahnas.errors import DataError, unknown
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
@@ -67,7 +68,7 @@ def load_vtab(argument: str, options: LoadOptions) -> Dataset:
     name = task_name(folder.name)
     classes = tuple(map(str, range(TASKS[name].classes)))
     found = check_vtab(folder)
-    return from_files(f"vtab:{name}", classes, found, replace(options, absent_ok=True))
+    return from_files(f"vtab:{name}", classes, found, options, fixed=True, absent_ok=True)
 
 
 def task_name(folder: str) -> str:

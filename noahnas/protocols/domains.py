@@ -14,11 +14,11 @@ from noahnas.data import LoadOptions, Task, load_data
 from noahnas.data.domains import SOURCE, TARGETS, check_domains
 from noahnas.evaluate import autocast, choose_device, scored
 from noahnas.export import Tuned, load
+from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.protocols import ours
 from noahnas.protocols.cells import After, Cell, Settings, cells
 from noahnas.protocols.table import Table, beside, published, source
-from noahnas.rundir import write_atomic
 
 NAME = "domain-generalisation"
 FILE = "targets.json"  # in a run's directory: what its winner scored on each target
@@ -54,7 +54,8 @@ def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
         device = choose_device(cell.inputs.device)
         tuned = load(run).to(device)
         for number, target in enumerate(missing, start=1):
-            options = LoadOptions(tuned.preprocess.size, report=report)
+            how = cell.inputs.on_error
+            options = LoadOptions(tuned.preprocess.size, on_error=how, report=report)
             data = load_data(_spec(root, shots, cell.seed, target), options)
             done[target] = accuracies(tuned, Task(data, tuned.preprocess, device))
             write_atomic(path, (json.dumps(done, indent=2) + "\n").encode())

@@ -1,0 +1,125 @@
+"""`noahnas data`: list the sources, check a data set."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noahnas.cli.options import Backbone, Json, OnError, SplitSeed, stopping
+
+if TYPE_CHECKING:
+    from noahnas.data import Dataset
+
+data_app = typer.Typer(
+    invoke_without_command=True, help="Data sources: list them, check a data set."
+)
+
+
+@data_app.callback()
+def sources(context: typer.Context, as_json: Json = False) -> None:
+    """List the installed data sources; `noahnas data check SPEC` looks into one."""
+    if context.invoked_subcommand:
+        return
+    from noahnas import registry
+    from noahnas.data.cache import cache_dir
+    from noahnas.data.dataset import GROUP
+
+    rows: list[dict[str, str]] = []
+    for name in registry.installed(GROUP):
+        source: Any = registry.resolve(GROUP, name, "data source")
+        summary = (source.__doc__ or "").strip().splitlines()[0]
+        rows.append({"name": name, "summary": summary, "from": registry.origin(GROUP, name)})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    caption = f"as --data NAME or NAME:ARGUMENT; decoded images are kept in {cache_dir()}"
+    table = Table("source", "what it gives", "from", caption=caption)
+    for row in rows:
+        table.add_row(row["name"], row["summary"], row["from"])
+    Console().print(table)
+
+
+@data_app.command()
+def check(
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help="What you would give to --data: a directory, a .csv or .npz file, a source's name."
+        ),
+    ],
+    backbone: Backbone = "vit-nano",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of a side, instead of the backbone's.")
+    ] = None,
+    split_seed: SplitSeed = 0,
+    on_error: OnError = "stop",
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Where the contact sheet goes. [default: contact-sheet-NAME.png]"),
+    ] = None,
+    no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Draw no contact sheet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a data set as a search would; print what was found, draw some images of each class.
+
+    Exit code 2 and the reason if it cannot be used.
+    """
+    from rich.console import Console
+
+    from noahnas.data import LoadOptions, load_data
+    from noahnas.data.dataset import SPLITS
+    from noahnas.files import write_atomic
+    from noahnas.report.progress import ProgressView
+    from noahnas.report.sheet import contact_sheet
+    from noahnas.report.tables import data_table
+
+    began = time.perf_counter()
+    with stopping("nothing was kept of this reading"), ProgressView(Console(stderr=True)) as view:
+        options = LoadOptions(_size(backbone, size), split_seed, on_error, view.update)
+        data = load_data(spec, options)
+        found: dict[str, Any] = {
+            "data": data.name,
+            "size": list(options.size),
+            "classes": {c: _counts(data, i) for i, c in enumerate(data.classes)},
+            "images": {split: len(data.split(split)) for split in SPLITS},
+            "digest": data.digest,
+            "skipped": list(data.notes.skipped),
+            "overlap": data.notes.overlap,
+            "overlap_kept": data.notes.kept,
+            "cache": data.notes.cache,
+            "decoded_now": data.notes.decoded,
+        }
+    found["seconds"] = round(time.perf_counter() - began, 2)
+    if not no_sheet:
+        place = sheet or Path(f"contact-sheet-{_file_name(data.name)}.png")
+        write_atomic(place, contact_sheet(data))
+        found["contact_sheet"] = str(place)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(data_table(found))
+
+
+def _size(backbone: str, size: int | None) -> tuple[int, int]:
+    if size:
+        return size, size
+    from noahnas.backbone import load_backbone
+
+    return load_backbone(backbone).preprocess.size
+
+
+def _counts(data: Dataset, label: int) -> dict[str, int]:
+    return {s: int((data.split(s).labels == label).sum()) for s in ("train", "val", "test")}
+
+
+def _file_name(name: str) -> str:
+    """A data set's name without what a file name cannot hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "data"

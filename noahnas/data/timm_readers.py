@@ -1,0 +1,191 @@
+"""Timm's own readers: torch/NAME, hfds/NAME, tfds/NAME and wds/NAME, with :ROOT after it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timm.data.dataset_factory import create_dataset
+
+from noahnas.data.cache import cache_dir
+from noahnas.data.dataset import READERS, SPLITS, Dataset, LoadOptions
+from noahnas.data.folder import load_folder
+from noahnas.data.holdout import complete
+from noahnas.data.image import Pixels, UnreadableImageError, read_pixels
+from noahnas.data.store import Item, from_items
+from noahnas.errors import DataError
+from noahnas.files import write_atomic
+from noahnas.progress import Progress
+
+WORDS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
+TORCH_WORDS = {"train": ("train",), "val": (), "test": ("validation",)}  # two halves
+FOLDERS = ("torch/image_folder", "torch/folder")  # torchvision's reader of what `folder` reads
+NEEDED = {"hfds": "datasets", "tfds": "tensorflow-datasets", "wds": "webdataset"}  # packages
+
+
+def load_timm(argument: str, options: LoadOptions) -> Dataset:
+    """One of timm's readers: torch/cifar10:ROOT, hfds/OWNER/NAME, tfds/NAME:ROOT, wds/NAME:ROOT.
+
+    Nothing is downloaded but what the reader's own library fetches (hfds, tfds). torchvision sets
+    have a train and a held-out part, which is test here; a missing val or test is taken out of
+    train, 20 % of each class, by `options.split_seed`.
+
+    Raises:
+        DataError: if the reader is unknown, its package is not installed, or it finds nothing.
+    """
+    name, _, root = argument.partition(":")
+    kind = name.partition("/")[0]
+    if kind not in READERS or "/" not in name:
+        told = ", ".join(f"{reader}/NAME" for reader in READERS)
+        raise DataError(f"'{argument}' names none of timm's readers: {told}, with :ROOT after it")
+    if name in FOLDERS:
+        return load_folder(root, options)
+    opened = {
+        split: reader
+        for split in SPLITS
+        if (reader := _opened(kind, name, root, split)) is not None
+    }
+    if "train" not in opened:
+        raise DataError(f"{argument}: {_why_none(kind, name, root)}")
+    if kind in ("torch", "hfds"):
+        found = {split: _random_access(kind, argument, r) for split, r in opened.items()}
+    else:
+        found = {s: _streamed(argument, root, s, reader, options) for s, reader in opened.items()}
+    labels = [item.label for item in found["train"]]
+    classes = _classes(opened["train"], max((*labels, 0)) + 1)
+    whole = complete(argument, classes, found, labels, options.split_seed)
+    return from_items(argument, classes, whole, options)
+
+
+def _opened(kind: str, name: str, root: str, split: str) -> Any:
+    """What timm makes of a split; None if there is none."""
+    for word in (TORCH_WORDS if kind == "torch" else WORDS)[split]:
+        try:
+            return create_dataset(name, root or None, split=word, input_img_mode="")
+        except ImportError as e:
+            raise DataError(
+                f"timm's reader {kind}/ needs a package: pip install {NEEDED.get(kind, e.name)}"
+            ) from None
+        except (Exception, SystemExit):  # timm, torchvision and the hub's client raise many kinds
+            continue
+    return None
+
+
+def _why_none(kind: str, name: str, root: str) -> str:
+    """What timm says of the train split, in one line."""
+    try:
+        create_dataset(name, root or None, split="train")
+    except (Exception, SystemExit) as e:
+        said = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
+        where = "" if root else f"; name its directory: {name}:ROOT"
+        said = said.partition(" You can use download")[0]  # there is no such option here
+        return f"timm's reader {kind}/ finds no train split: {said}{where}"
+    return "no train split"
+
+
+def _random_access(kind: str, argument: str, opened: Any) -> list[Item]:
+    """Items of a set whose images can be read in any order."""
+    if kind == "hfds":
+        labels = [int(label) for label in opened.reader.iter_targets()]
+        stamp = str(opened.reader.dataset._fingerprint)
+        read: Callable[[int], Any] = partial(_stream_bytes, opened.reader)
+    else:
+        labels = _torch_labels(opened)
+        stamp = _stamp(Path(getattr(opened, "root", "")))
+        read = partial(_torch_image, opened)
+    return [
+        Item(f"{argument} image {i}", label, partial(_read, read, i), stamp)
+        for i, label in enumerate(labels)
+    ]
+
+
+def _torch_labels(opened: Any) -> list[int]:
+    for attribute in ("targets", "_labels", "labels"):
+        if hasattr(opened, attribute):
+            return [int(label) for label in getattr(opened, attribute)]
+    return [int(opened[i][1]) for i in range(len(opened))]
+
+
+def _torch_image(opened: Any, index: int) -> Any:
+    return opened[index][0]  # a PIL image
+
+
+def _stream_bytes(reader: Any, index: int) -> bytes:
+    with reader[index][0] as stream:
+        data: bytes = stream.read()
+        return data
+
+
+def _read(read: Callable[[int], Any], index: int, size: tuple[int, int]) -> Pixels:
+    try:
+        source = read(index)
+    except (OSError, SyntaxError, ValueError) as e:
+        raise UnreadableImageError(str(e) or type(e).__name__) from None
+    return read_pixels(source, size)
+
+
+def _streamed(
+    argument: str, root: str, split: str, opened: Any, options: LoadOptions
+) -> list[Item]:
+    """Items of a set that can only be read in order: read once, its images wait in the cache."""
+    height, width = options.size
+    key = f"{argument}\0{_stamp(Path(root))}\0{options.size}"
+    folder = cache_dir() / "streams" / hashlib.sha256(key.encode()).hexdigest()[:20]
+    spool, labels_file = folder / f"{split}.u8", folder / f"{split}.json"
+    if not labels_file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        labels = _spool(spool, split, opened, options)
+        write_atomic(labels_file, json.dumps(labels).encode())
+    labels = json.loads(labels_file.read_text(encoding="utf-8"))
+    if not labels:
+        return []
+    shape = (len(labels), height, width, 3)
+    kept = np.memmap(spool, np.uint8, mode="r", shape=shape)  # (n, H, W, 3)
+    return [
+        Item(f"{argument} {split} {i}", label, partial(_kept, kept, i), key)
+        for i, label in enumerate(labels)
+    ]
+
+
+def _spool(path: Path, split: str, opened: Any, options: LoadOptions) -> list[int]:
+    """Write the images of a stream, resized, and return their labels."""
+    labels: list[int] = []
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as f:
+            for image, label, *_ in opened:
+                f.write(np.ascontiguousarray(read_pixels(image, options.size)).data)
+                labels.append(int(label))
+                if len(labels) % 100 == 0:
+                    total = len(labels) + 1  # a stream does not tell how long it is
+                    options.report(Progress(f"{split} stream", len(labels), total, "images read"))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return labels
+
+
+def _kept(kept: Any, index: int, size: tuple[int, int]) -> Pixels:
+    return np.array(kept[index])  # (H, W, 3), of `size` already
+
+
+def _stamp(root: Path) -> str:
+    """Names, sizes and times of change of all files below a directory."""
+    if not root.is_dir():
+        return str(root)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return " ".join(f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files)
+
+
+def _classes(opened: Any, count: int) -> list[str]:
+    """Names in label order; numbers where the reader knows none."""
+    reader = getattr(opened, "reader", opened)
+    index: Mapping[str, int] = getattr(reader, "class_to_idx", None) or {}
+    names = {int(i): str(name) for name, i in index.items()}
+    return [names.get(i, str(i)) for i in range(max(count, *(i + 1 for i in names), 0))]

@@ -1,0 +1,295 @@
+"""Data sources beside the image folder: CSV lists, NumPy archives, timm's readers."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noahnas.data import Dataset, LoadOptions, load_data
+from noahnas.errors import DataError
+
+from .conftest import draw_images
+
+SIZE = (8, 8)
+
+
+def load(spec: str, on_error: str = "stop") -> Dataset:
+    return load_data(spec, LoadOptions(SIZE, on_error=on_error))
+
+
+def counts(data: Dataset) -> list[int]:
+    return [len(data.split(split)) for split in ("train", "val", "test")]
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    draw_images(tmp_path / "pets", ["cat", "dog"], 10)
+    return tmp_path
+
+
+def write(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+# --- CSV --------------------------------------------------------------------------------------
+
+
+def test_a_csv_with_splits_is_taken_as_it_says(pets: Path) -> None:
+    lines = ["path,label,split"]
+    for split, numbers in (("train", range(6)), ("validation", range(6, 8)), ("test", (8, 9))):
+        lines += [f"pets/{c}/{i:03}.png,{c},{split}" for c in ("cat", "dog") for i in numbers]
+    data = load(write(pets / "list.csv", *lines))
+    assert counts(data) == [12, 4, 4]
+    assert data.classes == ("cat", "dog")
+    folder = load(str(pets / "pets"))
+    pictures = {
+        image.numpy().tobytes()
+        for s in ("train", "val", "test")
+        for image in folder.split(s).images
+    }
+    assert all(image.numpy().tobytes() in pictures for image in data.test.images)
+
+
+def test_a_csv_without_splits_is_split_by_seed_and_numbers_sort_as_numbers(pets: Path) -> None:
+    lines = ["label,file"]
+    for number, name in (("2", "cat"), ("10", "dog")):
+        lines += [f"{number},pets/{name}/{i:03}.png" for i in range(10)]
+    data = load(f"csv:{write(pets / 'list.csv', *lines)}")
+    assert data.classes == ("2", "10")
+    assert counts(data) == [12, 4, 4]
+
+
+BROKEN_CSV = {
+    "no column": (["name,label", "a,b"], "a column 'path' and a column 'label' are needed"),
+    "empty": ([""], "found: nothing"),
+    "no row": (["path,label"], "no image is listed"),
+    "empty label": (["path,label", "a.png,"], "list.csv:2: a path and a label are needed"),
+    "too many": (["path,label", "a.png,b,c"], "list.csv:2: a path and a label are needed, in 2"),
+    "strange split": (["path,label,split", "a,b,dev"], "list.csv:2: split 'dev' is none of train"),
+    "no train": (["path,label,split", "a,b,test"], "no row of split train"),
+    "absent file": (
+        ["path,label"] + [f"pets/{c}/{i:03}.png,{c}" for c in ("cat", "dog") for i in range(11)],
+        r"2 unreadable images: .*010\.png \(No such file",
+    ),
+    "one class": (["path,label"] + [f"pets/cat/{i:03}.png,cat" for i in range(9)], "one class"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_CSV)
+def test_a_broken_csv_is_refused_with_file_line_and_reason(pets: Path, kind: str) -> None:
+    lines, told = BROKEN_CSV[kind]
+    with pytest.raises(DataError, match=told):
+        load(write(pets / "list.csv", *lines))
+
+
+def test_a_csv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
+    with pytest.raises(DataError, match="cannot be read: 'utf-8'"):
+        load(str(tmp_path / "list.csv"))
+
+
+# --- NumPy archives ---------------------------------------------------------------------------
+
+
+def arrays(n: int = 40, classes: int = 4, seed: int = 0, grey: bool = False) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shape = (n, 9, 9) if grey else (n, 9, 9, 3)
+    return {"images": rng.integers(0, 256, shape, np.uint8), "labels": np.arange(n) % classes}
+
+
+def save(path: Path, **content: Any) -> str:
+    np.savez_compressed(path, **content)
+    return str(path)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_an_archive_without_splits_is_split_by_seed(tmp_path: Path, grey: bool) -> None:
+    names = np.array(["ash", "beech", "fir", "oak"])
+    data = load(save(tmp_path / "leaves.npz", **arrays(grey=grey), classes=names))
+    assert data.classes == ("ash", "beech", "fir", "oak")
+    assert counts(data) == [24, 8, 8]
+    assert data.train.images.shape == (24, 3, 8, 8)
+
+
+def test_an_archive_with_splits_keeps_them(tmp_path: Path) -> None:
+    parts = {"train": arrays(20, seed=1), "val": arrays(8, seed=2), "test": arrays(12, seed=3)}
+    flat = {f"{split}_{key}": value for split, part in parts.items() for key, value in part.items()}
+    data = load(save(tmp_path / "given.npz", **flat))
+    assert counts(data) == [20, 8, 12]
+    assert data.classes == ("0", "1", "2", "3")
+    assert data.test.labels.tolist() == parts["test"]["labels"].tolist()
+
+
+def bomb(path: Path) -> str:
+    """An archive whose array claims 10^12 rows."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 9, 9), }"
+    header += b" " * (64 - (10 + len(header)) % 64 - 1) + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+        archive.writestr("images.npy", npy)
+        archive.writestr("labels.npy", npy)
+    return str(path)
+
+
+BROKEN_NPZ = {
+    "floats": ({"images": np.zeros((4, 9, 9)), "labels": np.arange(4)}, "images is float64"),
+    "two channels": (
+        {"images": np.zeros((4, 9, 9, 2), np.uint8), "labels": np.arange(4)},
+        r"images is uint8 \(4, 9, 9, 2\)",
+    ),
+    "no labels": ({"images": np.zeros((4, 9, 9), np.uint8)}, "'labels' is missing"),
+    "fewer labels": ({**arrays(), "labels": np.arange(3)}, r"labels is int64 \(3,\) for 40 images"),
+    "negative label": (
+        {**arrays(), "labels": np.arange(40) % 4 - 1},
+        "label -1 of train is not in",
+    ),
+    "label out of range": (
+        {**arrays(), "classes": np.array(["a", "b", "c"])},
+        "label 3 of train is not in 0…2",
+    ),
+    "pickled": ({"images": np.array([{}], object), "labels": np.arange(1)}, "pickle"),
+    "only test": ({"test_images": np.zeros((4, 9, 9), np.uint8)}, "test without train"),
+    "one class": ({**arrays(), "labels": np.zeros(40, int)}, "one class"),
+    "numbers as classes": ({**arrays(), "classes": np.arange(4)}, "classes is int64"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_NPZ)
+def test_a_broken_archive_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
+    content, told = BROKEN_NPZ[kind]
+    with pytest.raises(DataError, match=told):
+        load(save(tmp_path / "broken.npz", **content))
+
+
+def test_no_archive_and_a_huge_one_are_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(DataError, match="cannot be read as a NumPy archive"):
+        load(str(tmp_path / "text.npz"))
+    with pytest.raises(DataError, match="announces 75437 GiB"):
+        load(bomb(tmp_path / "bomb.npz"))
+
+
+# --- timm's readers ---------------------------------------------------------------------------
+
+
+def idx(path: Path, array: np.ndarray[Any, Any]) -> None:
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def mnist(root: Path) -> np.ndarray[Any, Any]:
+    """A MNIST of 60 images in torchvision's layout."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 28, 28), np.uint8)
+    for word, part in (("train", slice(0, 40)), ("t10k", slice(40, 60))):
+        idx(raw / f"{word}-images-idx3-ubyte", images[part])
+        idx(raw / f"{word}-labels-idx1-ubyte", np.arange(60)[part] % 10)
+    return images
+
+
+def test_a_torchvision_set_gives_train_and_test_and_val_is_held_out(tmp_path: Path) -> None:
+    images = mnist(tmp_path)
+    data = load(f"torch/mnist:{tmp_path}")
+    assert counts(data) == [30, 10, 20]
+    assert data.classes[0] == "0 - zero"
+    first = Image.fromarray(images[40]).convert("RGB").resize(SIZE, Image.Resampling.BICUBIC)
+    assert torch.equal(data.test.images[0], torch.from_numpy(np.array(first)).permute(2, 0, 1))
+    assert not load(f"torch/mnist:{tmp_path}").notes.decoded
+
+
+def test_a_hugging_face_folder_is_read_by_its_reader(tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="the extra 'readers' is not installed")
+    for split, count in (("train", 10), ("test", 4)):
+        draw_images(tmp_path / split, ["cat", "dog"], count)
+    data = load(f"hfds/{tmp_path}")
+    assert data.classes == ("cat", "dog")
+    assert counts(data) == [16, 4, 8]
+
+
+def test_an_unreadable_image_behind_a_reader_is_named_not_swapped_for_another(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("datasets", reason="the extra 'readers' is not installed")
+    for split in ("train", "test"):
+        draw_images(tmp_path / split, ["cat", "dog"], 6)
+    (tmp_path / "train" / "dog" / "002.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 unreadable image: hfds/.* image 8 \(no image\)"):
+        load(f"hfds/{tmp_path}")
+    data = load(f"hfds/{tmp_path}", "skip")
+    assert counts(data)[2] == 12
+    assert len(data.train) + len(data.val) == 11
+
+
+def test_the_folder_reader_of_torchvision_reads_what_folder_reads(tmp_path: Path) -> None:
+    draw_images(tmp_path, ["cat", "dog"], 6)
+    data = load(f"torch/image_folder:{tmp_path}")
+    assert data.digest == load(str(tmp_path)).digest
+
+
+def shard(path: Path, numbers: range) -> None:
+    with tarfile.open(path, "w") as archive:
+        for i in numbers:
+            rng = np.random.default_rng(i)
+            picture, buffer = rng.integers(0, 256, (12, 12, 3), np.uint8), io.BytesIO()
+            Image.fromarray(picture).save(buffer, "PNG")
+            for name, content in (
+                (f"{i:04}.png", buffer.getvalue()),
+                (f"{i:04}.cls", b"%d" % (i % 2)),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+# webdataset leaves its tar files to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_shards_of_webdataset_are_streamed_once_and_kept(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    splits = {}
+    for split, numbers in (
+        ("train", range(20)),
+        ("validation", range(20, 26)),
+        ("test", range(26, 34)),
+    ):
+        shard(tmp_path / f"{split}-0000.tar", numbers)
+        splits[split] = {
+            "name": split,
+            "filenames": [f"{split}-0000.tar"],
+            "num_samples": len(numbers),
+            "shard_lengths": [len(numbers)],
+        }
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
+    data = load(f"wds/pictures:{tmp_path}")
+    assert counts(data) == [20, 6, 8]
+    assert data.test.labels.tolist() == [i % 2 for i in range(26, 34)]
+    assert load(f"wds/pictures:{tmp_path}").digest == data.digest
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("torch/no_such_set:.", "Unknown torchvision dataset no_such_set"),
+        ("torch/mnist:ROOT", "finds no train split"),
+        ("torch/mnist", "name its directory: torch/mnist:ROOT"),
+        ("timm:cifar10", "names none of timm's readers"),
+        ("tfds/mnist:ROOT", "pip install tensorflow-datasets"),
+    ],
+)
+def test_a_reader_that_finds_nothing_says_why(tmp_path: Path, spec: str, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load(spec.replace("ROOT", str(tmp_path / "empty")))
