@@ -299,6 +299,7 @@ def test_lists_of_another_task_are_told_by_their_labels(tmp_path: Path) -> None:
         (["--tasks", "kitti", "--budget", "10"], "no architecture meets the budget"),
         (["--tasks", "kitti", "--budget", "ten"], "is no count"),
         (["--tasks", "kitti", "--seeds", "2-1"], "neither a number nor a range"),
+        (["--tasks", "kitti", "--seeds", "0-99999999999"], "is more than 1000 numbers"),
         (["--tasks", "kitti", "--protocol", "best"], "honest or paper"),
         (["--tasks", "kitti,kitti"], "something twice"),
     ],
