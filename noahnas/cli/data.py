@@ -1,4 +1,4 @@
-"""`noahnas data`: list the sources, check a data set."""
+"""`noahnas data`: list the sources, check a data set, fetch one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noahnas.cli.fetch import fetch
 from noahnas.cli.options import Backbone, Json, OnError, SplitSeed, stopping
 
 if TYPE_CHECKING:
     from noahnas.data import Dataset
 
 data_app = typer.Typer(
-    invoke_without_command=True, help="Data sources: list them, check a data set."
+    invoke_without_command=True, help="Data sources: list them, check a data set, fetch one."
 )
+data_app.command()(fetch)
 
 
 @data_app.callback()
