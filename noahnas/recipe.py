@@ -36,6 +36,9 @@ class Stage:
     dropout: float = 0.0  # inside prompt modules
     smoothing: float = 0.0  # of labels, in [0, 1)
     augment: str = "none"  # of training images: none, flip or crop-flip
+    erase: float = 0.0  # probability of noise in a box of a training image
+    mixup: float = 0.0  # the a of Beta(a, a); 0 = none
+    cutmix: float = 0.0  # the same
     normalise: str = "backbone"  # mean and std: the backbone's own, imagenet or inception (½, ½)
 
     def of_epochs(self, epochs: int) -> Stage:
@@ -187,7 +190,7 @@ def _plain(check: Checker, node: Node, what: str) -> str:
 def _consistent(
     check: Checker, node: Node, keys: Mapping[str, Node], values: Mapping[str, Any], what: str
 ) -> None:
-    for key in ("drop_path", "dropout", "smoothing"):
+    for key in ("drop_path", "dropout", "smoothing", "erase"):
         if values.get(key, 0) >= 1:
             check.fault(keys[key], f"{what}.{key} must be below 1, not {keys[key].value}")
     if values.get("warmup_epochs", 0) >= values.get("epochs", 1):

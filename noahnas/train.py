@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noahnas.augment import AUGMENTATIONS
+from noahnas.augment import augmented
 from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
@@ -98,7 +98,6 @@ def train(
     key = f"{name} {seed} {stage}"
     losses, marks, seconds = _restore(checkpoint, net, optimizer, key, device)
     steps = math.ceil(len(split) / stage.batch_size)
-    augment = AUGMENTATIONS[stage.augment]
     for epoch in range(len(losses), stage.epochs):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), epoch])
@@ -113,7 +112,8 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 arch = draw(rng, epoch * steps + step, stage.epochs * steps)
-                total += len(y) * _step(net, optimizer, augment(x), y, arch, stage.smoothing)
+                x, target = augmented(x, y, stage, len(task.data.classes))
+                total += len(y) * _step(net, optimizer, x, target, arch, stage.smoothing)
         losses.append(total.item() / len(split))
         if not math.isfinite(losses[-1]):
             raise TrainingError(
@@ -133,13 +133,13 @@ def _step(
     net: Supernet,
     optimizer: torch.optim.Optimizer,
     x: Tensor,
-    y: Tensor,
+    target: Tensor,
     arch: Arch,
     smoothing: float,
 ) -> Tensor:
     with autocast(x.device):
         logits = net(x, arch)  # (b, classes)
-        loss = F.cross_entropy(logits, y, label_smoothing=smoothing)  # (b) -> ()
+        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)  # ()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

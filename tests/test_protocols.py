@@ -17,6 +17,7 @@ import torch
 import noahnas
 from noahnas import NoahnasError
 from noahnas.backbone import load_backbone
+from noahnas.cli.runs import _data
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
 from noahnas.protocols.rows import parse_row
@@ -132,9 +133,10 @@ def test_full_trains_the_backbone_and_is_loaded_with_the_weights_it_was_tested_w
 def test_the_same_command_again_trains_nothing_and_prints_the_same(ran: Any) -> None:
     command, out, table = ran
     before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
-    code, printed, _ = invoke(*command, "--json")
+    code, printed, told = invoke(*command, "--json")
     assert code == 0
     assert json.loads(printed) == table
+    assert "[18/18] kitti/noah/seed-0 · done" in told
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
     assert len(before) == 18
 
@@ -146,6 +148,36 @@ def test_the_table_is_for_reading_and_names_its_parts(ran: Any) -> None:
     for text in ("mean, structured, 2 of 8", "mean of group means", "KITTI-Dist", "81.7", "lora-2"):
         assert text in printed
     assert "CHOSEN ON TEST" in printed
+
+
+def test_a_dry_run_says_what_is_to_do_and_does_nothing(ran: Any) -> None:
+    command, out, _ = ran
+    code, printed, error = invoke(*command, "--dry-run", "--seeds", "0-1", "--json")
+    assert code == 0, error
+    states = json.loads(printed)
+    assert (len(states), list(states.values()).count("done")) == (36, 18)
+    assert states["kitti/noah/seed-1"] == "to do"
+    assert not (out / "kitti/noah/seed-1").exists()
+
+
+def test_where_it_is_too_wide_the_paper_s_columns_stand_above_ours(
+    ran: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, _, _ = ran
+    printed = {}
+    for width in ("70", "100", "250"):
+        monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        monkeypatch.setenv("COLUMNS", width)
+        _, printed[width], _ = invoke(*command)
+    for kind in ("paper", "ours"):
+        title = f"vtab-1k: Table 1 of a paper · {kind}"
+        assert title in printed["100"]
+        assert title not in printed["250"]
+    assert printed["250"].count("KITTI-Dist") == 1
+    assert printed["100"].count("KITTI-Dist") > 1
+    for text in ("vpt-shallow", "adapter-2", "best test epoch", "mean, structured, 2 of 8"):
+        assert text in printed["70"]
+    assert "…" not in printed["70"]
 
 
 def test_runs_with_other_inputs_are_not_taken_for_this_table(ran: Any) -> None:
@@ -235,6 +267,19 @@ def test_a_fault_of_the_lists_is_named_before_anything_is_trained(
     assert not list(out.rglob("run.json"))
 
 
+def test_an_unreadable_image_is_skipped_when_asked(tmp_path: Path) -> None:
+    folder = vtab_task(tmp_path, "kitti", 4)
+    (folder / "images/train800/000001.png").write_bytes(b"no")
+    recipe(tmp_path, "vtab-1k")
+    code, _, error = invoke(
+        "reproduce", "vtab-1k", "--root", str(tmp_path), "--tasks", "kitti", "--rows", "linear",
+        "--recipe", str(tmp_path / "vtab-1k.yaml"), "--out", str(tmp_path), "--on-error", "skip",
+    )  # fmt: skip
+    assert code == 0, error
+    about = json.loads((tmp_path / "kitti/linear/seed-0/run.json").read_text())
+    assert about["images"]["train"] == 15
+
+
 def test_lists_of_another_task_are_told_by_their_labels(tmp_path: Path) -> None:
     vtab_task(tmp_path, "dmlab", 4)
     with pytest.raises(NoahnasError, match="DMLab has 6 classes, but the lists' labels end at 3"):
@@ -254,6 +299,7 @@ def test_lists_of_another_task_are_told_by_their_labels(tmp_path: Path) -> None:
         (["--tasks", "kitti", "--budget", "10"], "no architecture meets the budget"),
         (["--tasks", "kitti", "--budget", "ten"], "is no count"),
         (["--tasks", "kitti", "--seeds", "2-1"], "neither a number nor a range"),
+        (["--tasks", "kitti", "--seeds", "0-99999999999"], "is more than 1000 numbers"),
         (["--tasks", "kitti", "--protocol", "best"], "honest or paper"),
         (["--tasks", "kitti,kitti"], "something twice"),
     ],
@@ -306,6 +352,7 @@ def test_killed_and_interrupted_it_goes_on_to_what_an_undisturbed_command_finds(
     assert f"--out {tmp_path / 'cut'}" in error
     assert "Traceback" not in error
     assert not (tmp_path / "cut/kitti/noah/seed-0/result.json").exists()
+    assert "kitti/noah/seed-0: begun" in invoke(*command("cut"), "--dry-run")[1]
     found = {}
     for out in ("cut", "whole"):
         code, printed, error = invoke(*command(out), "--json")
@@ -367,3 +414,14 @@ def test_a_row_is_an_architecture_of_one_module_in_every_block() -> None:
     assert parse_row("vpt-deep-5", protocol).arch(2) == noahnas.Arch(vpt=(5, 5))
     assert parse_row("linear", protocol).arch(2) == noahnas.Arch()
     assert parse_row("noah", protocol).searched
+
+
+def test_a_place_in_a_spec_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _data("vtab:pets") == f"vtab:{tmp_path / 'pets'}"
+    assert _data("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
+    assert _data("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
+    assert _data("few-shot:digits,shots=2") == "few-shot:digits,shots=2"

@@ -135,6 +135,19 @@ def test_a_set_of_the_paper_with_another_number_of_classes_is_a_fault(tmp_path: 
         load_data(f"few-shot:{folder},shots=1", OPTIONS)
 
 
+def test_a_gap_in_the_labels_of_a_set_that_is_not_known_is_a_fault(tmp_path: Path) -> None:
+    folder = few_shot_set(tmp_path, "mine", 3, [1], [0])
+    train = folder / "annotations/train_meta.list.num_shot_1.seed_0"
+    train.write_text(train.read_text().replace(".png 1", ".png 123456789"))
+    with pytest.raises(
+        NoahnasError, match="labels go up to 123456789, but no image has the label 1"
+    ):
+        load_data(f"few-shot:{folder}", OPTIONS)
+    train.write_text(train.read_text().replace("123456789", "1" * 5000))
+    with pytest.raises(NoahnasError, match="is no whole number"):
+        load_data(f"few-shot:{folder}", OPTIONS)
+
+
 # --- domain generalisation --------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ def test_augmentation_is_drawn_again_alike_after_an_interruption(
     digits: Dataset, tmp_path: Path
 ) -> None:
     plain = Stage(epochs=3, lr=2e-3, batch_size=64)
-    stage = replace(plain, augment="crop-flip")
+    stage = replace(plain, augment="crop-flip", erase=0.3, mixup=0.8, cutmix=1.0)
     whole = fitted(digits, stage, tmp_path / "whole.ckpt")
     assert fitted(digits, stage, tmp_path / "cut.ckpt", stop_after=2) is None
     resumed = fitted(digits, stage, tmp_path / "cut.ckpt")

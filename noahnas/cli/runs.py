@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.recipe import Recipe
 
-
+OF_PLACES = ("vtab", "few-shot", "domains")  # sources whose argument begins with a place
 CHANGED = ", changed"  # after the name of a recipe that options override
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
@@ -263,6 +263,9 @@ def _data(spec: str) -> str:
     name, _, argument = spec.partition(":")
     if name in ("folder", "csv", "npz") and argument:
         return f"{name}:{Path(argument).resolve()}"
+    if name in OF_PLACES and argument:
+        place, comma, options = argument.partition(",")
+        return f"{name}:{_data(place)}{comma}{options}"
     known = name in installed("noahnas.data")
     return str(Path(spec).resolve()) if Path(spec).exists() and not known else spec
 

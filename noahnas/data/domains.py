@@ -12,7 +12,7 @@ from pathlib import Path
 
 from noahnas.data.dataset import Dataset, LoadOptions
 from noahnas.data.folder import Item
-from noahnas.data.lists import options_in, read_list, whole
+from noahnas.data.lists import classes_in, options_in, read_list, whole
 from noahnas.data.store import from_files
 from noahnas.errors import DataError, unknown
 
@@ -52,7 +52,7 @@ def load_domains(argument: str, options: LoadOptions) -> Dataset:
     target = given.get("target", SOURCE)
     shots, seed = whole("domains", given, "shots", 16), whole("domains", given, "seed", 0)
     found = check_domains(Path(place), shots, seed, target)
-    classes = 1 + max(label for _, label in found["train"])
+    classes = 1 + max(label for _, label in found["train"])  # without a gap, as was checked
     names = tuple(map(str, range(classes)))
     return from_files(f"domains:{target}", names, found, options, fixed=True)
 
@@ -68,8 +68,9 @@ def check_domains(root: Path, shots: int, seed: int, target: str) -> dict[str, l
     source = root / SOURCE
     notes = source / "annotations"
     inside = [source / "train", source / "images" / "train", source / "images", source]
-    train = read_list(notes / f"train_meta.list.num_shot_{shots}.seed_{seed}", None, inside)
-    classes = 1 + max(label for _, label in train)
+    path = notes / f"train_meta.list.num_shot_{shots}.seed_{seed}"
+    train = read_list(path, None, inside)
+    classes = classes_in(train, path)
     val = read_list(notes / VAL, classes, inside)
     folder = target_folder(root, target)
     bases = [folder, folder / "images"]

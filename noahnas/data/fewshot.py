@@ -14,7 +14,7 @@ import torch
 
 from noahnas.data.dataset import Dataset, LoadOptions, Split, load_data
 from noahnas.data.folder import Item
-from noahnas.data.lists import labels_of, options_in, read_list, whole
+from noahnas.data.lists import classes_in, labels_of, options_in, read_list, whole
 from noahnas.data.store import from_files
 from noahnas.errors import DataError
 
@@ -76,10 +76,11 @@ def check_few_shot(folder: Path, shots: int, seed: int) -> dict[str, list[Item]]
         "val": "val_meta.list",
         "test": "test_meta.list",
     }
-    found = {
-        split: read_list(folder / "annotations" / name, classes, bases)
-        for split, name in lists.items()
-    }
+    found: dict[str, list[Item]] = {}
+    for split, name in lists.items():
+        path = folder / "annotations" / name
+        found[split] = read_list(path, classes, bases)
+        classes = classes or classes_in(found["train"], path)
     counts = labels_of(found["train"])
     wrong = [label for label in sorted(counts) if counts[label] > shots]
     if wrong:

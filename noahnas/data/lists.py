@@ -50,6 +50,19 @@ def read_list(path: Path, classes: int | None, bases: Sequence[Path]) -> list[It
     return list(found.values())
 
 
+def classes_in(items: Sequence[Item], path: Path) -> int:
+    """How many classes a training list has, whose labels must be 0, 1, 2, … without a gap.
+
+    Raises:
+        DataError: if one is missing.
+    """
+    there = set(labels_of(items))
+    gap = next(label for label in range(len(there) + 1) if label not in there)
+    if gap < len(there):
+        raise DataError(f"{path}: labels go up to {max(there)}, but no image has the label {gap}")
+    return len(there)
+
+
 def labels_of(items: Sequence[Item]) -> Counter[int]:
     """How many images each label has."""
     return Counter(label for _, label in items)
@@ -67,8 +80,8 @@ def _text(path: Path) -> str:
 def _fault(name: str, label: str, classes: int | None, bases: Sequence[Path]) -> str | None:
     if not name:
         return f"'{label}' is not 'path label'"
-    if not label.isdecimal():
-        return f"the label '{label}' is no whole number"
+    if not label.isdecimal() or len(label) > 9:
+        return f"the label '{label[:20]}' is no whole number"
     if classes is not None and int(label) >= classes:
         return f"the label {label} is not in 0…{classes - 1}"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

@@ -32,6 +32,7 @@ class Settings:
     blocks: int  # of the backbone
     space: Space
     paper: bool = False  # test every few epochs, and report the best one as well
+    on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
     threads: int | None = None
 
@@ -52,7 +53,7 @@ class Cell:
         return f"{self.task}/{self.row.name}/seed-{self.seed}"
 
 
-Watch = Callable[[Cell, int, int], AbstractContextManager[Report]]  # cell, its number, of how many
+Watch = Callable[[str, int, int], AbstractContextManager[Report]]  # name, its number, of how many
 After = Callable[[Cell, Path, Report], None]
 
 
@@ -65,6 +66,7 @@ def settle(
     backbone: str,
     space: Space,
     paper: bool = False,
+    on_error: str = "stop",
     device: str = "auto",
     threads: int | None = None,
 ) -> Settings:
@@ -77,8 +79,19 @@ def settle(
     model: Any = load_backbone(backbone).model
     if any(row.searched for row in rows):
         space.bind(model).check_budget()
-    found = tuple(rows), tuple(seeds), backbone, len(model.blocks), space
-    return Settings(recipe, protocol, *found, paper=paper, device=device, threads=threads)
+    return Settings(
+        recipe,
+        protocol,
+        tuple(rows),
+        tuple(seeds),
+        backbone,
+        len(model.blocks),
+        space,
+        paper,
+        on_error,
+        device,
+        threads,
+    )
 
 
 def protocol_of(recipe: Recipe, name: str) -> Protocol:
@@ -113,6 +126,7 @@ def cells(settings: Settings, task: str, data: Callable[[int], str]) -> Iterator
                 backbone=settings.backbone,
                 recipe=trained,
                 seed=seed,
+                on_error=settings.on_error,
                 device=settings.device,
                 threads=settings.threads,
                 full=row.kind == "full",
@@ -149,10 +163,18 @@ def run_cells(
         inputs = cell.inputs
         if cell.winner_of:
             inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
-        with watch(cell, number, len(plan)) as report:
+        done = " · done" if state(out / cell.name) == "done" else ""
+        with watch(cell.name + done, number, len(plan)) as report:
             results[cell.name] = _run(out / cell.name, inputs, report)
             after(cell, out / cell.name, report)
     return results
+
+
+def state(path: Path) -> str:
+    """How far the run in a directory is: "done", "begun" or "to do"."""
+    if (path / "result.json").is_file():
+        return "done"
+    return "begun" if (path / "run.json").is_file() else "to do"
 
 
 def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:

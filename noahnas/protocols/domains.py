@@ -54,7 +54,8 @@ def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
         device = choose_device(cell.inputs.device)
         tuned = load(run).to(device)
         for number, target in enumerate(missing, start=1):
-            options = LoadOptions(tuned.preprocess.size, report=report)
+            how = cell.inputs.on_error
+            options = LoadOptions(tuned.preprocess.size, on_error=how, report=report)
             data = load_data(_spec(root, shots, cell.seed, target), options)
             done[target] = accuracies(tuned, Task(data, tuned.preprocess, device))
             write_atomic(path, (json.dumps(done, indent=2) + "\n").encode())

@@ -13,7 +13,7 @@ import yaml
 
 from noahnas.protocols.rows import Row
 
-GROUPS = Mapping[str, Mapping[str, str]]  # group -> task -> its title
+Groups = Mapping[str, Mapping[str, str]]  # group -> task -> its title
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Table:
     """Tasks in groups down, columns across."""
 
     title: str
-    groups: GROUPS
+    groups: Groups
     columns: tuple[Column, ...]
     overall: str = ""  # the label of the mean of group means; "" = none
     notes: tuple[str, ...] = ()

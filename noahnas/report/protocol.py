@@ -36,27 +36,46 @@ class Found(Protocol):
         """Label, one text a column, and kind."""
 
 
-def protocol_tables(found: Found, *, split: bool) -> list[Table]:
-    """The table; or, where that is too wide, the paper's columns and ours one above the other."""
-    kinds = [c.whose == "paper" for c in found.columns]
-    if not split or all(kinds) or not any(kinds):
-        return [_table(found, [True] * len(kinds), found.title)]
-    return [
-        _table(found, kinds, f"{found.title} · paper"),
-        _table(found, [not paper for paper in kinds], f"{found.title} · ours"),
+def protocol_tables(found: Found, width: int) -> list[Table]:
+    """The table; or, where that is wider than `width`, the paper's columns, then ours, in parts."""
+    lines = found.lines()
+    label = max(len(text) for text, _, _ in lines)
+    sizes = [
+        max(*(len(text) for text in _heading(column)), *(len(texts[i]) for _, texts, _ in lines))
+        for i, column in enumerate(found.columns)
     ]
+    everything = list(range(len(sizes)))
+    if label + sum(sizes) + 2 * len(sizes) + 2 <= width:
+        return [_table(found, everything, found.title)]
+    tables = []
+    for whose in ("paper", "ours"):
+        part: list[int] = []
+        room = 0
+        for i in (i for i in everything if found.columns[i].whose.partition(",")[0] == whose):
+            if room < sizes[i] + 2 and part:
+                tables.append(_table(found, part, f"{found.title} · {whose}"))
+                part = []
+            room = (room if part else width - label - 2) - sizes[i] - 2
+            part.append(i)
+        if part:
+            tables.append(_table(found, part, f"{found.title} · {whose}"))
+    return tables
 
 
-def _table(found: Found, shown: Sequence[bool], title: str) -> Table:
+def _heading(column: Column) -> list[str]:
+    return [column.row, *column.whose.split(", ")]
+
+
+def _table(found: Found, shown: Sequence[int], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for column, show in zip(found.columns, shown, strict=True):
-        if show:
-            whose = column.whose.replace(", ", "\n")
-            style = "bold" if column.whose == "ours" else ""
-            table.add_column(f"{column.row}\n{whose}", justify="right", style=style, no_wrap=True)
+    for i in shown:
+        column = found.columns[i]
+        style = "bold" if column.whose == "ours" else ""
+        heading = "\n".join(_heading(column))
+        table.add_column(heading, justify="right", style=style, no_wrap=True)
     for label, texts, kind in found.lines():
-        kept = [text for text, show in zip(texts, shown, strict=True) if show]
         last = kind in ("group", "overall")
+        kept = [texts[i] for i in shown]
         table.add_row(label, *kept, style="bold" if last else None, end_section=last)
     return table

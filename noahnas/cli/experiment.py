@@ -1,0 +1,154 @@
+"""What the commands of `noahnas reproduce` share: reading their options, and doing the plan."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from noahnas.cli.options import stopping
+
+if TYPE_CHECKING:
+    from noahnas.progress import Report
+    from noahnas.protocols.cells import After, Cell, Settings
+    from noahnas.protocols.table import Table
+
+MOST = 1000  # seeds or shots in a range
+
+
+def settings_of(
+    name: str,
+    rows: str | None,
+    seeds: str | None,
+    habit: str,
+    recipe: str | None,
+    backbone: str | None,
+    space: str | None,
+    budget: str | None,
+    on_error: str,
+    device: str,
+    threads: int | None,
+) -> Settings:
+    """What all cells share, from options; the recipe fills in those that are not given."""
+    from noahnas.cli.runs import _file
+    from noahnas.protocols.cells import protocol_of, settle
+    from noahnas.protocols.rows import DEFAULT, parse_row
+    from noahnas.recipe import Recipe
+    from noahnas.space import Space
+    from noahnas.space.document import parse_count
+
+    if habit not in ("honest", "paper"):
+        raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
+    followed = Recipe.load(recipe or name)
+    protocol = protocol_of(followed, name)
+    chosen = Space.load(space or protocol.space)
+    if budget:
+        try:
+            chosen = chosen.with_budget(parse_count(budget))
+        except ValueError as e:
+            raise typer.BadParameter(str(e), param_hint="--budget") from None
+    return settle(
+        followed,
+        name,
+        [parse_row(row, protocol) for row in (words(rows) if rows else DEFAULT)],
+        numbers(seeds, "--seeds") if seeds else protocol.seeds,
+        backbone=_file(backbone or protocol.backbone),
+        space=chosen,
+        paper=habit == "paper",
+        on_error=on_error,
+        device=device,
+        threads=threads,
+    )
+
+
+def carry_out(
+    out: Path,
+    plan: Sequence[Cell],
+    table: Callable[[Any], Table],
+    as_json: bool,
+    dry_run: bool,
+    after: After = lambda *_: None,
+) -> None:
+    """Do what is not done, write the table beside the runs, print it."""
+    import optuna
+
+    from noahnas.files import write_atomic
+    from noahnas.protocols.cells import run_cells, state
+
+    if dry_run:
+        states = {cell.name: state(out / cell.name) for cell in plan}
+        lines = [f"{name}: {told}" for name, told in states.items()]
+        typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        return
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    command = shlex.join(["noahnas", *sys.argv[1:]])
+    with stopping(f"the same command goes on:\n{command}"):
+        results = run_cells(out, plan, _watch, after)
+    found = table(results)
+    told = found.to_dict() | {"out": str(out), "runs": results}
+    text = json.dumps(told, indent=2, ensure_ascii=False)
+    write_atomic(out / "table.json", (text + "\n").encode())
+    write_atomic(out / "table.md", found.to_markdown().encode())
+    if as_json:
+        typer.echo(text)
+    else:
+        _print(found, out)
+
+
+@contextmanager
+def _watch(name: str, number: int, total: int) -> Iterator[Report]:
+    from rich.console import Console
+
+    from noahnas.report.progress import ProgressView
+
+    console = Console(stderr=True)
+    console.print(f"[{number}/{total}] {name}", highlight=False, markup=False)
+    with ProgressView(console) as view:
+        yield view.update
+
+
+def _print(found: Table, out: Path) -> None:
+    from rich.console import Console
+
+    from noahnas.report.protocol import protocol_tables
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    for part in protocol_tables(found, console.width):
+        console.print(part)
+    for note in (*found.notes, f"Runs, table.md and table.json: {out}"):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def place_of(name: str) -> Path:
+    """Where an experiment's runs go unless told otherwise; always the same, so it can go on."""
+    return Path("runs") / f"reproduce-{name}"
+
+
+def words(text: str) -> list[str]:
+    """Distinct words from `a,b`."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found or len(set(found)) < len(found):
+        raise typer.BadParameter(f"'{text}' names nothing, or something twice")
+    return found
+
+
+def numbers(text: str, what: str) -> tuple[int, ...]:
+    """Whole numbers from `0,3` or `0-2`."""
+    found: list[int] = []
+    for word in words(text):
+        low, dash, high = word.partition("-")
+        if not low.isdecimal() or (dash and not (high.isdecimal() and int(low) <= int(high))):
+            raise typer.BadParameter(f"'{word}' is neither a number nor a range", param_hint=what)
+        if int(high or low) - int(low) >= MOST:
+            raise typer.BadParameter(f"'{word}' is more than {MOST} numbers", param_hint=what)
+        found += range(int(low), int(high if dash else low) + 1)
+    return tuple(dict.fromkeys(found))
