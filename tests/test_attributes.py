@@ -28,6 +28,7 @@ from noahnas.space.cost import backbone_flops, block_flops
 from noahnas.space.schema import Value
 
 from .conftest import awake
+from .test_modules import settings
 
 Offered = Mapping[str, Mapping[str, tuple[Value, ...]]]
 OFFERED: Offered = {
@@ -375,11 +376,9 @@ def test_the_backbone_s_operations_are_those_that_torch_counts(backbone: Backbon
 def test_a_module_s_operations_are_those_that_torch_counts(backbone: Backbone, name: str) -> None:
     kind = resolve("noahnas.modules", name, "module")
     dim = kind.limit or 3
-    for key, values in {"": (None,), **OFFERED.get(name, {})}.items():
-        for value in values:
-            told = {key: value} if key else {}
-            part = {"dim": (0, 0, 0, dim), **{k: (v,) * 4 for k, v in told.items()}}
-            arch = Arch(**{name: part})
-            net = Supernet(backbone.model, arch, 5)
-            added = counted(net, arch) - backbone_flops(net.shape)
-            assert kind.flops(net.shape, dim, **told) == added, told
+    for told in settings(name):
+        part = {"dim": (0, 0, 0, dim), **{k: (v,) * 4 for k, v in told.items()}}
+        arch = Arch(**{name: part})
+        net = Supernet(backbone.model, arch, 5)
+        added = counted(net, arch) - backbone_flops(net.shape)
+        assert kind.flops(net.shape, dim, **told) == added, told
