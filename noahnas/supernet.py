@@ -245,6 +245,10 @@ class Supernet(nn.Module):
         """The modules of a mixture in a block."""
         for name in sorted(weights):
             module, dims = self._module(name, block), weights[name][block]
+            if max(dims) > self.largest.dim(name, block):
+                raise ArchError(
+                    f"{name} {max(dims)} of block {block} is wider than this network's weights"
+                )
             if not isinstance(module, PromptModule) or not any(dims):
                 continue
             chances: dict[str, Mapping[Value, Tensor | None]] = {}
