@@ -24,7 +24,7 @@ from noahnas.export import load_trained, save_trained
 from noahnas.modules.adapter import ACTIVATIONS
 from noahnas.registry import installed, resolve
 from noahnas.space import ModuleSpace, Shape
-from noahnas.space.cost import backbone_flops, block_flops
+from noahnas.space.flops import backbone_flops, block_flops
 from noahnas.space.schema import Value
 
 from .conftest import awake

@@ -36,11 +36,7 @@ class Family:
     @property
     def shape(self) -> Shape:
         """What of the model decides the price of prompt modules."""
-        mlp = self.model.blocks[0].mlp
-        hidden = mlp.fc2.in_features
-        gated = not hasattr(mlp, "fc1") or mlp.fc1.out_features == 2 * hidden
-        tokens = self.model.patch_embed.num_patches + self.model.num_prefix_tokens
-        return Shape(len(self.model.blocks), int(self.model.embed_dim), hidden, tokens, gated)
+        return Shape.of(self.model)
 
     @property
     def heads(self) -> list[str]:

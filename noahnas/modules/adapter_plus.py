@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
-from noahnas.space.cost import linear_flops
+from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Shape, Value
 
 STD = 0.01  # of both projections at the start, cut at twice that

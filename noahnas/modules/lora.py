@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
-from noahnas.space.cost import linear_flops
+from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
 JOINT = "qkv"  # one pair of matrices on the joint layer

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative
-from noahnas.space.cost import attention_flops
+from noahnas.space.flops import attention_flops
 from noahnas.space.schema import Shape, Value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from typing import Any
 
 Value = int | float | str | bool | None
 LISTED = 12  # choices that an error lists
@@ -21,6 +22,15 @@ class Shape:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", self.hidden or 4 * self.width)
+
+    @classmethod
+    def of(cls, backbone: Any) -> Shape:
+        """The shape of a timm vision transformer."""
+        mlp = backbone.blocks[0].mlp
+        hidden = mlp.fc2.in_features
+        gated = not hasattr(mlp, "fc1") or mlp.fc1.out_features == 2 * hidden
+        tokens = backbone.patch_embed.num_patches + backbone.num_prefix_tokens
+        return cls(len(backbone.blocks), int(backbone.embed_dim), int(hidden), int(tokens), gated)
 
     @property
     def fc1(self) -> int:
