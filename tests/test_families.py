@@ -289,6 +289,15 @@ def test_a_mixture_of_certain_dims_is_that_architecture(name: str) -> None:
 
 
 @EVERY
+def test_a_forward_in_reduced_precision_is_near_the_full_one(name: str) -> None:
+    net = awake(Supernet(model(name), arch_of(*MODULES), 3)).eval()
+    x, arch = images().float(), arch_of(*MODULES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = net(x, arch).float()
+    torch.testing.assert_close(out, net(x, arch), rtol=0, atol=0.05)
+
+
+@EVERY
 def test_no_state_survives_a_call_even_one_that_fails(name: str) -> None:
     net = awake(Supernet(model(name), arch_of(*MODULES), 3)).eval()
 

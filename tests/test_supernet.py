@@ -87,6 +87,27 @@ def test_a_mixture_of_certain_dims_is_that_architecture(backbone: Backbone, seed
     torch.testing.assert_close(mixed, net(images(), arch), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["vpt", "prefix"])
+def test_a_token_twice_with_probability_a_half_is_that_token_once(
+    backbone: Backbone, name: str
+) -> None:
+    net: Any = awake(Supernet(backbone.model, Arch(**{name: (2,) * 4}), 5)).eval()
+    for module in net.prompts[name]:
+        for weight in module.parameters():
+            weight.data[1] = weight.data[0]
+    half = [{0: torch.tensor(0.5), 2: torch.tensor(0.5)}] + [{2: torch.tensor(1.0)}] * 3
+    once = net(images(), Arch(**{name: (1, 2, 2, 2)}))
+    torch.testing.assert_close(net.mixture(images(), {name: half}), once, rtol=0, atol=1e-5)
+    assert not torch.allclose(once, net(images(), Arch(**{name: (2,) * 4})), atol=1e-3)
+
+
+def test_a_mixture_wider_than_the_weights_is_refused(backbone: Backbone) -> None:
+    net = Supernet(backbone.model, Arch(lora=(2, 2, 2, 2)), 5)
+    wide = {"lora": [{2: torch.tensor(1.0)}] * 3 + [{3: torch.tensor(1.0)}]}
+    with pytest.raises(ArchError, match="lora 3 of block 3 is wider"):
+        net.mixture(images(), wide)
+
+
 def test_gradients_of_a_mixture_reach_the_probabilities_of_every_module(
     backbone: Backbone,
 ) -> None:

@@ -51,7 +51,7 @@ def acting(
             elif site == "hidden":
                 hook = block.mlp.fc2.register_forward_pre_hook(_on_input(change))
                 stack.callback(hook.remove)
-        if prefix:
+        if prefix:  # after the branches, which are told of no more tokens than there are
             rows = torch.cat(list(prefix), dim=1)  # (B, p, 2D)
             _with_more_tokens(stack, block.attn, rows.shape[1])
             at_qkv = [_with_prefix(at_qkv, rows)]
@@ -85,8 +85,7 @@ def _at_branch(stack: ExitStack, first: Any, last: Any, change: Change) -> None:
     def replace(_layer: Any, _args: Any, out: Tensor) -> Tensor:
         return change(read.pop(), out)
 
-    # Ahead of other hooks, which may add tokens to what attention reads.
-    stack.callback(first.register_forward_pre_hook(keep, prepend=True).remove)
+    stack.callback(first.register_forward_pre_hook(keep).remove)
     stack.callback(last.register_forward_hook(replace).remove)
 
 

@@ -48,17 +48,16 @@ class Mixed:
         return mean
 
     def tokens(self, site: Site, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Tokens that the module adds (B, p, D'), and the probability that each is there (p)."""
+        """Tokens that the module adds (B, p, D'), and the probability that each is there (p).
+
+        A module that adds tokens does so under all of its attributes; their values are the mean.
+        """
         most = max(self.dims)
-        there = survival(self.dims, most)  # (p)
-        acting = [(told, w) for told, w in self.settings if site in self.module.sites(**told)]
-        rows = [self.module(site, x, x, most, layout, **told) for told, _ in acting]
-        if len(self.settings) == 1:
-            return rows[0], there
-        weights = torch.stack([w for _, w in acting if w is not None])  # (settings)
-        total = weights.sum().clamp_min(TINY)
-        mean = torch.stack([w * r for w, r in zip(weights / total, rows, strict=True)]).sum(dim=0)
-        return mean, there * weights.sum()  # (B, p, D'), (p)
+        rows = [
+            self.module(site, x, x, most, layout, **told) * (1 if weight is None else weight)
+            for told, weight in self.settings
+        ]
+        return torch.stack(rows).sum(dim=0), survival(self.dims, most)  # (B, p, D'), (p)
 
 
 def settings(chances: Mapping[str, Mapping[Value, Tensor | None]]) -> list[Setting]:
