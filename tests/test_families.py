@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -418,3 +419,9 @@ def test_a_model_whose_attention_is_narrower_than_its_tokens_says_so() -> None:
     made.blocks[1].attn.proj = torch.nn.Linear(8, 16)
     with pytest.raises(BackboneError, match="its attention is 8 wide, its tokens 16"):
         family_of(made, "narrow")
+
+
+def test_the_page_on_backbones_names_each_family_s_model() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", "".join(x for x in page.splitlines() if x[:1] == "|")))
+    assert named == {kind for kind, _ in FAMILIES.values()}
