@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from noahnas.backbone.families import family_of
 from noahnas.backbone.hooks import Change
-from noahnas.errors import ArchError, unknown
+from noahnas.errors import ArchError
+from noahnas.modules.asked import attributes_at, check_asked, kind_of
 from noahnas.modules.base import PromptModule, Values
 from noahnas.modules.mixture import Mixed, blend, log_mask, settings
-from noahnas.registry import resolve
 from noahnas.space import Arch, Space
 from noahnas.space.declaration import params_of
 from noahnas.space.schema import Value
@@ -78,11 +78,12 @@ class Supernet(nn.Module):
         self.prompts = nn.ModuleDict()
         self._values: dict[str, list[Values]] = {}  # per module and block: held
         for name in self.largest.modules:
-            kind = _kind(name)
-            _check_part(kind, self.largest)
+            kind = kind_of(name)
+            check_asked(kind, self.largest)
             offered = {key: tuple(v) for key, v in declared.get(name, {}).items() if key != "dim"}
             self._values[name] = [
-                {key: (value,) for key, value in _told(kind, self.largest, block).items()} | offered
+                {key: (value,) for key, value in attributes_at(kind, self.largest, block).items()}
+                | offered
                 for block in range(self.blocks)
             ]
             self.prompts[name] = nn.ModuleList(
@@ -104,7 +105,7 @@ class Supernet(nn.Module):
     def params(self, arch: Arch) -> int:
         """Trainable prompt parameters that `arch` uses; the head is not counted."""
         return sum(
-            params_of(name, self.shape, dim, **_told(_kind(name), arch, block))
+            params_of(name, self.shape, dim, **attributes_at(kind_of(name), arch, block))
             for name in arch.modules
             for block, dim in enumerate(arch.dims(name))
             if dim
@@ -123,11 +124,11 @@ class Supernet(nn.Module):
                 raise ArchError(
                     f"{name} {list(arch.dims(name))} is wider than this network's weights"
                 )
-            kind = _kind(name)
-            _check_part(kind, arch)
+            kind = kind_of(name)
+            check_asked(kind, arch)
             for block, dim in enumerate(arch.dims(name)):
                 if dim:
-                    self._check_values(name, block, _told(kind, arch, block))
+                    self._check_values(name, block, attributes_at(kind, arch, block))
 
     def _check_blocks(self, arch: Arch) -> None:
         if arch.blocks not in (0, self.blocks):
@@ -239,7 +240,7 @@ class Supernet(nn.Module):
         for name in arch.modules:
             dim, module = arch.dim(name, block), self._module(name, block)
             if dim and isinstance(module, PromptModule):
-                yield module, dim, _told(type(module), arch, block)
+                yield module, dim, attributes_at(type(module), arch, block)
 
     def _mixed(self, block: int, weights: Mixture, attributes: Attributes) -> Iterator[Mixed]:
         """The modules of a mixture in a block."""
@@ -260,37 +261,3 @@ class Supernet(nn.Module):
                 for value in chances[key]:
                     self._check_values(name, block, {key: value})
             yield Mixed(module, dims, settings(chances))
-
-
-def _kind(name: str) -> type[PromptModule]:
-    kind: type[PromptModule] = resolve("noahnas.modules", name, "module", ArchError)
-    return kind
-
-
-def _told(kind: type[PromptModule], arch: Arch, block: int) -> dict[str, Value]:
-    """A module's attributes in one block; those that the arch leaves out at their defaults."""
-    part = arch[kind.name]
-    if not part["dim"][block]:
-        return kind.complete({})
-    return kind.complete({key: values[block] for key, values in part.items() if key != "dim"})
-
-
-def _check_part(kind: type[PromptModule], arch: Arch) -> None:
-    """Raise ArchError where an arch asks a module for what it does not have."""
-    for key, values in arch[kind.name].items():
-        if key == "dim":
-            most = max(arch.dims(kind.name))
-            over = kind.limit is not None and most > kind.limit
-            faults = [f"is at most {kind.limit}, not {most}"] if over else []
-        elif key in kind.attributes:
-            dims = arch.dims(kind.name)
-            declared = kind.attributes[key]
-            faults = [
-                fault
-                for dim, value in zip(dims, values, strict=True)
-                if dim and (fault := declared.fault(value))
-            ]
-        else:
-            raise ArchError(f"{kind.name}: {unknown('attribute', key, ('dim', *kind.attributes))}")
-        if faults:
-            raise ArchError(f"{kind.name}.{key} {faults[0]}")

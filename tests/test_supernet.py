@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone
 from noahnas.errors import ArchError, BackboneError, SpaceError
+from noahnas.modules import PromptModule
+from noahnas.modules.lora import LoRA
 
 from .conftest import FULL, awake
 
@@ -197,6 +200,42 @@ def test_an_arch_without_weights_is_refused(backbone: Backbone, arch: Arch, mess
 def test_a_space_deeper_than_the_backbone_is_refused(backbone: Backbone) -> None:
     with pytest.raises(SpaceError, match="exceeds the backbone's 4 blocks"):
         Supernet(backbone.model, Space.load("noah-vtab"), 5)
+
+
+class Half(PromptModule):
+    """A module that its author has not finished."""
+
+    name = "half"
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        (nn.Linear, "module 'half' is no noahnas.modules.PromptModule"),
+        (Half, "module 'half': Half does not define flops, forward, params, sites"),
+        (LoRA, "module 'half': LoRA has another `name`"),
+    ],
+)
+def test_an_unfinished_module_is_an_error_that_says_what_it_lacks(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, installed: Any, message: str
+) -> None:
+    """What is installed cannot be changed within a test; its look-up is."""
+    monkeypatch.setattr("noahnas.modules.asked.resolve", lambda *_: installed)
+    with pytest.raises(ArchError) as caught:
+        Supernet(backbone.model, Arch(half=(1, 0, 0, 0)), 5)
+    assert message in str(caught.value)
+
+
+def test_a_copy_shares_nothing_with_the_original(backbone: Backbone) -> None:
+    net = awake(Supernet(backbone.model, FULL, 5)).eval()
+    before = net(images(), FULL)
+    other = copy.deepcopy(net)
+    assert torch.equal(other(images(), FULL), before)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.zero_()
+    assert torch.equal(net(images(), FULL), before)
+    assert not other(images(), FULL).any()
 
 
 def test_a_model_that_is_not_supported_is_refused_with_the_reason() -> None:

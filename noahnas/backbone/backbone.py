@@ -15,7 +15,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from noahnas.backbone.families import family_of
-from noahnas.backbone.weights import SUFFIXES, read_model
+from noahnas.backbone.weights import NAMES, SUFFIXES, read_model
 from noahnas.errors import BackboneError, unknown
 
 EMBEDDED = {
@@ -95,7 +95,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def _from_hub(name: str, drop_path: float) -> nn.Module:
     base = name.partition(".")[0]
     if not timm.is_model(base):
-        known = [*EMBEDDED, *timm.list_models("*vit*")]
+        known = [*EMBEDDED, *timm.list_models(NAMES)]
         message = unknown("backbone", name, known).partition(" (known:")[0]
         raise BackboneError(
             f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from noahnas.errors import BackboneError, unknown
 
 _LOG = logging.getLogger(__name__)
+NAMES = ["*vit*", "deit*", "eva*", "beit*"]  # timm models among which a near miss is sought
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "head_dist.")
@@ -64,7 +65,7 @@ def read_model(name: str | None, path: Path, spec: str, drop_path: float) -> nn.
 
 def _create(name: str, spec: str, drop_path: float) -> nn.Module:
     if not timm.is_model(name.partition(".")[0]):
-        message = unknown("backbone", name, timm.list_models("*vit*")).partition(" (known:")[0]
+        message = unknown("backbone", name, timm.list_models(NAMES)).partition(" (known:")[0]
         raise BackboneError(f"{spec}: {message}")
     model: nn.Module = timm.create_model(name, num_classes=0, drop_path_rate=drop_path)
     return model
