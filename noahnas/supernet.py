@@ -81,10 +81,9 @@ class Supernet(nn.Module):
             kind = kind_of(name)
             check_asked(kind, self.largest)
             offered = {key: tuple(v) for key, v in declared.get(name, {}).items() if key != "dim"}
+            asked = [attributes_at(kind, self.largest, block) for block in range(self.blocks)]
             self._values[name] = [
-                {key: (value,) for key, value in attributes_at(kind, self.largest, block).items()}
-                | offered
-                for block in range(self.blocks)
+                {key: (value,) for key, value in told.items()} | offered for told in asked
             ]
             self.prompts[name] = nn.ModuleList(
                 kind(self.shape, dim, values, dropout) if dim else nn.Identity()

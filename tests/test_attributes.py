@@ -235,6 +235,12 @@ def test_what_a_module_does_not_have_is_refused(
         assert message in str(caught.value)
 
 
+def test_a_module_that_is_there_or_not_has_no_dim_of_two(backbone: Backbone) -> None:
+    for name in ("bitfit", "ia3", "ssf"):
+        with pytest.raises(ArchError, match=rf"{name}.dim is at most 1, not 2"):
+            Supernet(backbone.model, Arch(**{name: (0, 2, 0, 1)}), 5)
+
+
 def test_a_value_without_weights_is_refused(backbone: Backbone) -> None:
     net = Supernet(backbone.model, space({"lora": {"targets": ("q+v", "k")}}), 5)
     net(images(), Arch(lora={"dim": (0, 2, 0, 0), "targets": (None, "k", None, None)}))
