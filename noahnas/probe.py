@@ -29,7 +29,7 @@ class Probe:
 
 
 def linear_probe(backbone: Backbone, task: Task) -> Probe:
-    """Multinomial logistic regression on the class token, tested once.
+    """Multinomial logistic regression on what the backbone pools, tested once.
 
     Features are computed once, an image a pass, and standardised. The squared-weight penalty is
     the best of seven on val, with train; then both are fitted together. The problem is convex and
@@ -54,7 +54,7 @@ def linear_probe(backbone: Backbone, task: Task) -> Probe:
 
 @torch.inference_mode()
 def _features(backbone: Backbone, task: Task, split: Split) -> Tensor:
-    """(n, D), double precision: the class token after the final norm."""
+    """(n, D), double precision: what the backbone's own classifier would read."""
     vit: Any = backbone.model.eval().to(task.device)
     found = []
     for images, _ in split.batches(BATCH, task.preprocess, task.device):

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from noahnas.backbone import check_supported
+from noahnas.backbone.families import family_of
+from noahnas.backbone.hooks import Change
 from noahnas.errors import ArchError
-from noahnas.modules.base import PromptModule, Site, survival
-from noahnas.registry import resolve
-from noahnas.space import Arch, Shape, Space
+from noahnas.modules.asked import attributes_at, check_asked, kind_of
+from noahnas.modules.base import PromptModule, Values
+from noahnas.modules.mixture import Mixed, blend, log_mask, settings
+from noahnas.space import Arch, Space
 from noahnas.space.declaration import params_of
+from noahnas.space.schema import Value
 
-Add = Callable[[Tensor], Tensor]
-Mixture = Mapping[str, Sequence[Mapping[int, Tensor]]]
-TINY = 1e-12  # probability under which a prompt token gets no attention in fp32
+Mixture = Mapping[str, Sequence[Mapping[int, Tensor]]]  # per module and block: of each dim
+Attributes = Mapping[str, Mapping[str, Sequence[Mapping[Value, Tensor]]]]  # and of their values
+Acting = tuple[PromptModule, int, dict[str, Value]]  # a module in a block, its dim and attributes
 
 
 class Supernet(nn.Module):
     """Every architecture of a space in one set of shared weights.
 
     The backbone's code is not modified: prompt tokens are put in between its blocks, and what
-    other modules add is added by hooks that live for one block of one call, so that no hidden
-    state survives a call. Two threads must not call one supernet at the same time.
+    other modules do is done by hooks that live for one block of one call, so that no hidden state
+    survives a call. Two threads must not call one supernet at the same time.
+
+    Each block holds modules as wide as the largest dim that it may have there, and with the weights
+    of every attribute value that the space offers; which values share weights, each module says.
 
     Args:
-        backbone: a timm ViT with a class token. It is frozen, and its classifier is replaced by a
-            new one, which is trained.
+        backbone: a timm vision transformer (`noahnas.backbone.families`). It is frozen, and its
+            classifier is replaced by a new one, which is trained.
         space: the architectures; it is bound to the backbone. An Arch stands for itself alone:
             the network then holds just that arch's weights.
         num_classes: outputs of the classifier.
@@ -40,6 +45,7 @@ class Supernet(nn.Module):
     Raises:
         BackboneError: if the backbone is not supported.
         SpaceError: if the space does not fit it.
+        ArchError: if the arch does not fit it, or asks a module for what it does not have.
 
     Source: NOAH, arXiv:2206.04673; weight entanglement: AutoFormer, arXiv:2107.00651.
     """
@@ -53,61 +59,87 @@ class Supernet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_supported(backbone, type(backbone).__name__)
+        self.family = family_of(backbone, type(backbone).__name__)
         vit: Any = backbone
         vit.reset_classifier(num_classes)
         vit.requires_grad_(False)
-        vit.head.requires_grad_(True)
         self.backbone = vit
-        self.width = int(vit.embed_dim)
-        self.blocks = len(vit.blocks)
-        self.shape = Shape(self.blocks, self.width)
-        self.largest = space if isinstance(space, Arch) else space.bind(vit).largest
-        if self.largest.blocks not in (0, self.blocks):
-            raise ArchError(
-                f"the arch has {self.largest.blocks} blocks, the backbone {self.blocks}"
-            )
-        self._check_attributes(self.largest)
+        for head in self.heads:
+            head.requires_grad_(True)
+        self.shape = self.family.shape
+        self.width, self.blocks = self.shape.width, self.shape.blocks
+        declared: Mapping[str, Values] = {}
+        if isinstance(space, Arch):
+            self.largest = space
+        else:
+            bound = space.bind(vit)
+            self.largest, declared = bound.largest, bound.choices
+        self._check_blocks(self.largest)
         self.prompts = nn.ModuleDict()
+        self._values: dict[str, list[Values]] = {}  # per module and block: held
         for name in self.largest.modules:
-            kind: type[PromptModule] = resolve("noahnas.modules", name, "module", ArchError)
+            kind = kind_of(name)
+            check_asked(kind, self.largest)
+            offered = {key: tuple(v) for key, v in declared.get(name, {}).items() if key != "dim"}
+            asked = [attributes_at(kind, self.largest, block) for block in range(self.blocks)]
+            self._values[name] = [
+                {key: (value,) for key, value in told.items()} | offered for told in asked
+            ]
             self.prompts[name] = nn.ModuleList(
-                kind(self.width, dim, dropout) if dim else nn.Identity()
-                for dim in self.largest.dims(name)
+                kind(self.shape, dim, values, dropout) if dim else nn.Identity()
+                for dim, values in zip(self.largest.dims(name), self._values[name], strict=True)
             )
 
     @property
+    def heads(self) -> list[nn.Module]:
+        """The model's classifiers D -> num_classes: one, or two whose logits it averages."""
+        return [getattr(self.backbone, name) for name in self.family.heads]
+
+    @property
     def head(self) -> nn.Module:
-        """The classifier: D -> num_classes."""
-        head: nn.Module = self.backbone.head
-        return head
+        """All of the classifier."""
+        heads = self.heads
+        return heads[0] if len(heads) == 1 else nn.ModuleList(heads)
 
     def params(self, arch: Arch) -> int:
         """Trainable prompt parameters that `arch` uses; the head is not counted."""
         return sum(
-            params_of(name, self.shape, dim) for name in arch.modules for dim in arch.dims(name)
+            params_of(name, self.shape, dim, **attributes_at(kind_of(name), arch, block))
+            for name in arch.modules
+            for block, dim in enumerate(arch.dims(name))
+            if dim
         )
 
     def trainable(self) -> dict[str, Tensor]:
         """Names and tensors of all that is trained: the prompt modules and the head."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def _check_attributes(self, arch: Arch) -> None:
-        for name in arch.modules:
-            extra = sorted(set(arch[name]) - {"dim"})
-            if extra:
-                raise ArchError(f"{name} has no attribute {', '.join(extra)} (known: dim)")
-
     def check(self, arch: Arch) -> None:
         """Raise ArchError unless this network holds weights for `arch`."""
-        self._check_attributes(arch)
-        if arch.blocks not in (0, self.blocks):
-            raise ArchError(f"the arch has {arch.blocks} blocks, the backbone {self.blocks}")
+        self._check_blocks(arch)
         for name in arch.modules:
             pairs = zip(arch.dims(name), self.largest.dims(name) or (0,) * self.blocks, strict=True)
             if any(dim > most for dim, most in pairs):
                 raise ArchError(
                     f"{name} {list(arch.dims(name))} is wider than this network's weights"
+                )
+            kind = kind_of(name)
+            check_asked(kind, arch)
+            for block, dim in enumerate(arch.dims(name)):
+                if dim:
+                    self._check_values(name, block, attributes_at(kind, arch, block))
+
+    def _check_blocks(self, arch: Arch) -> None:
+        if arch.blocks not in (0, self.blocks):
+            raise ArchError(f"the arch has {arch.blocks} blocks, the backbone {self.blocks}")
+
+    def _check_values(self, name: str, block: int, told: Mapping[str, Value]) -> None:
+        for key, value in told.items():
+            held = self._values[name][block][key]
+            if value not in held:
+                known = ", ".join(map(str, held))
+                raise ArchError(
+                    f"{name}.{key} {value} of block {block}: this network holds weights for {known}"
                 )
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
@@ -124,130 +156,107 @@ class Supernet(nn.Module):
             ArchError: if the network holds no weights for `arch`.
         """
         self.check(arch)
-        x = self._embed(images)  # (B, 3, H, W) -> (B, N, D)
+        layout = self.family.layout(images)
+        x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
         count = x.shape[1]
-        for index, block in enumerate(self.backbone.blocks):
-            acting = list(self._acting(index, arch))
-            prompts = [module(x, dim) for module, dim in acting if module.site == "tokens"]
+        for index in range(self.blocks):
+            changes: list[tuple[str, Change]] = []
+            prompts: list[Tensor] = []
+            prefix: list[Tensor] = []
+            for module, dim, told in self._acting(index, arch):
+                act = partial(module, dim=dim, layout=layout, **told)
+                for site in module.sites(**told):
+                    if site == "tokens":
+                        prompts.append(act(site, x, x))  # (B, p, D)
+                    elif site == "prefix":
+                        prefix.append(act(site, x, x))  # (B, p, 2D)
+                    else:
+                        changes.append((site, partial(act, site)))
             if prompts:
                 x = torch.cat([x[:, :count], *prompts], dim=1)  # (B, N + p, D)
-            with _adding(block, [(module.site, _at(module, dim)) for module, dim in acting]):
-                x = block(x)  # (B, N + p, D)
-        return self._classify(x[:, :count])  # (B, N, D) -> (B, classes)
+            x = self.family.run(index, x, positions, changes, count=count, prefix=prefix)
+        return self.family.classify(x[:, :count])  # (B, N, D) -> (B, classes)
 
-    def mixture(self, images: Tensor, weights: Mixture) -> Tensor:
+    def mixture(
+        self, images: Tensor, weights: Mixture, attributes: Attributes | None = None
+    ) -> Tensor:
         """Logits when every dim is drawn with given probabilities; differentiable in them.
 
-        At probabilities of 0 and 1 it equals `forward`. In between, modules that add are their
-        exact mean (`PromptModule.mix`). A prompt token that is there with probability p takes
-        attention p times that of one that is surely there: log p is added to its key. Where a
+        At probabilities of 0 and 1 it equals `forward`. In between, modules that change a layer's
+        output are their exact mean (`PromptModule.mix`), over dims and over combinations of
+        attribute values, all drawn independently. A prompt token that is there with probability p
+        takes attention p times that of one that is surely there: log p is added to its key. Where a
         block's module is absent with probability w, earlier prompts stay with probability w.
 
         Args:
             images: (B, 3, H, W), normalised for the backbone.
             weights: per module and block the probability (a scalar tensor) of each dim, 0 included.
+            attributes: per module, attribute and block the probability of each value. One left out
+                has its default, or the only value that the network holds.
 
         Returns:
             (B, num_classes).
+
+        Raises:
+            ArchError: if the network holds no weights for a value.
         """
-        x = self._embed(images)  # (B, 3, H, W) -> (B, N, D)
+        layout = self.family.layout(images)
+        x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
         count = x.shape[1]
         there: Tensor | None = None  # (p), the probability that each prompt token is there
-        for index, block in enumerate(self.backbone.blocks):
-            acting = [
-                (module, dims[index])
-                for name, dims in weights.items()
-                if isinstance(module := self._module(name, index), PromptModule)
-            ]
-            for module, dims in acting:
-                if module.site == "tokens":
-                    x, there = _blend(x, count, there, module, dims)
-            adders = [(module.site, _mean(module, dims)) for module, dims in acting]
-            with _adding(block, adders):
-                x = block(x) if there is None else block(x, attn_mask=_mask(there, count))
-        return self._classify(x[:, :count])  # (B, N, D) -> (B, classes)
-
-    def _embed(self, images: Tensor) -> Tensor:
-        vit = self.backbone
-        x = vit.patch_embed(images)  # (B, 3, H, W) -> (B, N - prefix, D)
-        tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(x)))  # (B, N, D)
-        return tokens
-
-    def _classify(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.backbone.forward_head(self.backbone.norm(tokens))
-        return logits  # (B, N, D) -> (B, classes)
+        for index in range(self.blocks):
+            changes: list[tuple[str, Change]] = []
+            prefix: list[tuple[Tensor, Tensor]] = []
+            for mixed in self._mixed(index, weights, attributes or {}):
+                for site in mixed.sites:
+                    if site == "tokens":
+                        own = mixed.tokens(site, x, layout)  # (B, p, D), (p)
+                        absent = mixed.dims.get(0, own[1].new_zeros(()))  # ()
+                        x, there = blend(x, count, there, own, absent)
+                    elif site == "prefix":
+                        prefix.append(mixed.tokens(site, x, layout))  # (B, p, 2D), (p)
+                    else:
+                        changes.append((site, mixed.change(site, layout)))
+            chances = [*([] if there is None else [there]), *(alive for _, alive in prefix)]
+            x = self.family.run(
+                index,
+                x,
+                positions,
+                changes,
+                count=count,
+                prefix=[rows for rows, _ in prefix],
+                mask=log_mask(chances, x.shape[1] - (0 if there is None else len(there))),
+            )  # (B, N + p, D)
+        return self.family.classify(x[:, :count])  # (B, N, D) -> (B, classes)
 
     def _module(self, name: str, block: int) -> nn.Module:
         blocks: Any = self.prompts[name]
         module: nn.Module = blocks[block]
         return module
 
-    def _acting(self, block: int, arch: Arch) -> Iterator[tuple[PromptModule, int]]:
-        """The modules that an arch has in a block, with their dims."""
+    def _acting(self, block: int, arch: Arch) -> Iterator[Acting]:
+        """The modules that an arch has in a block."""
         for name in arch.modules:
             dim, module = arch.dim(name, block), self._module(name, block)
             if dim and isinstance(module, PromptModule):
-                yield module, dim
+                yield module, dim, attributes_at(type(module), arch, block)
 
-
-@contextmanager
-def _adding(block: Any, adders: Iterable[tuple[Site, Add]]) -> Iterator[None]:
-    """Add what modules return to the block's own layers, for one call."""
-    with ExitStack() as stack:
-        for site, add in adders:
-            if site == "qkv":
-                hook = _add_of_input(add)
-                stack.callback(block.attn.qkv.register_forward_hook(hook).remove)
-            elif site == "mlp":
-                hook = _add_of_output(add)
-                stack.callback(block.drop_path2.register_forward_hook(hook).remove)
-        yield
-
-
-def _add_of_input(add: Add) -> Any:
-    return lambda _layer, args, out: out + add(args[0])  # (B, N, 3D)
-
-
-def _add_of_output(add: Add) -> Any:
-    return lambda _layer, _args, out: out + add(out)  # (B, N, D)
-
-
-def _at(module: PromptModule, dim: int) -> Add:
-    return lambda x: module(x, dim)
-
-
-def _mean(module: PromptModule, weights: Mapping[int, Tensor]) -> Add:
-    return lambda x: module.mix(x, weights)
-
-
-def _blend(
-    x: Tensor,
-    count: int,
-    there: Tensor | None,
-    module: PromptModule,
-    weights: Mapping[int, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Tokens (B, N + p, D) with a block's own prompts put where earlier ones may stay.
-
-    Slot j holds this block's prompt j with probability P(dim > j), and with P(dim = 0) what it
-    held before; its value is the mean of both given that one of them is there. The second result
-    (p,) is the probability that one is.
-    """
-    largest = max(weights)
-    own = survival(weights, largest)  # (p)
-    new = module(x, largest)  # (B, p, D)
-    if there is None:
-        return torch.cat([x[:, :count], new], dim=1), own
-    size = max(len(there), largest)
-    stay = F.pad(there, (0, size - len(there))) * weights.get(0, own.new_zeros(()))  # (p)
-    own = F.pad(own, (0, size - largest))  # (p)
-    old = F.pad(x[:, count:], (0, 0, 0, size - len(there)))  # (B, p, D)
-    new = F.pad(new, (0, 0, 0, size - largest))  # (B, p, D)
-    both = own + stay  # (p)
-    share = (own / both.clamp_min(TINY))[:, None]  # (p, 1)
-    return torch.cat([x[:, :count], share * new + (1 - share) * old], dim=1), both
-
-
-def _mask(there: Tensor, count: int) -> Tensor:
-    """(1, 1, 1, N + p): what is added to each key's attention, 0 or log p(there)."""
-    return F.pad(there.clamp_min(TINY).log(), (count, 0))[None, None, None]
+    def _mixed(self, block: int, weights: Mixture, attributes: Attributes) -> Iterator[Mixed]:
+        """The modules of a mixture in a block."""
+        for name in sorted(weights):
+            module, dims = self._module(name, block), weights[name][block]
+            if max(dims) > self.largest.dim(name, block):
+                raise ArchError(
+                    f"{name} {max(dims)} of block {block} is wider than this network's weights"
+                )
+            if not isinstance(module, PromptModule) or not any(dims):
+                continue
+            chances: dict[str, Mapping[Value, Tensor | None]] = {}
+            for key, held in self._values[name][block].items():
+                given = attributes.get(name, {}).get(key)
+                default = module.attributes[key].default
+                alone = {held[0] if len(held) == 1 else default: None}
+                chances[key] = alone if given is None else given[block]
+                for value in chances[key]:
+                    self._check_values(name, block, {key: value})
+            yield Mixed(module, dims, settings(chances))

@@ -179,6 +179,8 @@ def test_an_absent_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> No
         load_backbone(str(tmp_path / "absent.safetensors"))
     with pytest.raises(BackboneError, match="did you mean 'vit_base_patch16_224'"):
         load_backbone("vit_base_patch16_22")
+    with pytest.raises(BackboneError, match="did you mean 'beit_base_patch16_224'"):
+        load_backbone("bait_base_patch16_224")
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_that_names_the_fix(

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import noahnas
 from noahnas import Arch, NoahnasError, Space
 from noahnas.evaluate import Result
+from noahnas.modules import Layout
 from noahnas.recipe import parse_recipe
 from noahnas.registry import installed
-from noahnas.space import parse_space
+from noahnas.space import Shape, parse_space
 from noahnas.strategy import Trial
 
 from .test_package import RANK
@@ -119,8 +121,8 @@ def run_page(text: str, name: str, folder: Path) -> None:
                 exec(code, names)
             elif block.language == "pycon":
                 run_session(block.body, names, where)
-            elif block.language in ("yaml", "toml", "json"):
-                check_file(block, where)
+            elif block.language in ("yaml", "toml", "json") and "rep:" not in block.body:
+                check_file(block, where)  # but what the page installs is not installed here
 
 
 def run_command(command: str, shown: str, where: str, folder: Path) -> None:
@@ -325,6 +327,51 @@ def test_the_strategy_of_the_docs_goes_on_from_a_history_as_if_never_stopped() -
     archs = [trial.arch for trial in whole.history]
     assert len(set(archs)) == len(archs) > 20
     assert all(space.feasible(arch) for arch in archs)
+
+
+# --- the module of write-a-module.md ---------------------------------------------------------
+
+MODULE_PAGE = DOCS / "write-a-module.md"
+
+
+def module_source() -> str:
+    found = [b.body for b in blocks(MODULE_PAGE.read_text()) if b.title.endswith("_rep.py")]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_module_of_the_docs_is_under_60_lines() -> None:
+    assert len(module_source().splitlines()) < 60
+
+
+def test_the_module_of_the_docs_is_installed_as_a_package_and_searched(ran: Any) -> None:
+    assert "rep" not in installed("noahnas.modules")  # it comes by the page alone
+    folder = ran(MODULE_PAGE)
+    assert (folder / "site-packages" / "noahnas_rep.py").read_text() == module_source()
+    result = json.loads((folder / "runs/rep/result.json").read_text())
+    assert result["evaluations"] == 4
+    assert result["params"] <= 3000
+
+
+def test_the_module_of_the_docs_fulfils_the_contract() -> None:
+    names: dict[str, Any] = {"__name__": "docs"}
+    exec(compile(module_source(), "noahnas_rep.py", "exec"), names)
+    kind, shape = names["Rep"], Shape(blocks=1, width=12, tokens=5)
+    values = {key: (value,) for key, value in kind.complete({}).items()}
+    large, small = kind(shape, 6, values), kind(shape, 2, values)
+    assert sum(p.numel() for p in small.parameters()) == kind.params(shape, 2)
+    x = torch.randn(2, 5, 12)
+    told, layout = kind.complete({"scale": 0.5}), Layout(1, 2, 2)
+    assert all(torch.equal(large(site, x, x, 6, layout, **told), x) for site in kind.sites())
+    for weight in large.parameters():
+        torch.nn.init.normal_(weight)
+    for name, weight in small.named_parameters():
+        source = large.get_parameter(name)
+        weight.data = source.data[tuple(slice(size) for size in weight.shape)].clone()
+    for site in kind.sites():
+        cut, whole = (m(site, x, x, 2, layout, **told) for m in (small, large))
+        torch.testing.assert_close(cut, whole)
+        assert not torch.allclose(whole, large(site, x, x, 6, layout, **told), atol=1e-3)
 
 
 # --- what the pages state about the code -----------------------------------------------------

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from noahnas import Arch, Space, Supernet
+from noahnas import Arch, Space
+from noahnas.backbone import Family
 from noahnas.errors import StrategyError
 from noahnas.progress import Progress
 from noahnas.relax import decode, expected_params, mixture
@@ -111,17 +113,17 @@ def test_each_method_proposes_feasible_archs_and_charges_what_it_spends(
 
     def counted(strategy: NNIOneShot) -> tuple[int, float]:
         """Count images where the copy computes: with gradients 3 passes, without 1."""
-        original = Supernet._embed
+        original = Family.embed
 
-        def embed(self: Supernet, images: Tensor) -> Tensor:
+        def embed(self: Family, images: Tensor) -> tuple[Tensor, Any]:
             count(len(images), 3 if torch.is_grad_enabled() else 1)
             return original(self, images)
 
-        Supernet._embed = embed  # type: ignore[method-assign]
+        Family.embed = embed  # type: ignore[method-assign]
         try:
             return strategy.begin(net, task, tmp_path / "nni.ckpt")
         finally:
-            Supernet._embed = original  # type: ignore[method-assign]
+            Family.embed = original  # type: ignore[method-assign]
 
     strategy = NNIOneShot(space, 0, method=method, epochs=2)  # type: ignore[arg-type]
     charged, seconds = counted(strategy)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone
 from noahnas.errors import ArchError, BackboneError, SpaceError
 from noahnas.modules import PromptModule
+from noahnas.modules.lora import LoRA
 
 from .conftest import FULL, awake
 
@@ -88,20 +90,25 @@ def test_a_mixture_of_certain_dims_is_that_architecture(backbone: Backbone, seed
     torch.testing.assert_close(mixed, net(images(), arch), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lora", "adapter"])
-def test_a_mixture_of_dims_in_the_last_branch_is_the_mean_of_the_outputs(
+@pytest.mark.parametrize("name", ["vpt", "prefix"])
+def test_a_token_twice_with_probability_a_half_is_that_token_once(
     backbone: Backbone, name: str
 ) -> None:
-    """Exact where what follows is linear: a module's own output."""
-    net = awake(Supernet(backbone.model, Space.load("tiny"), 5)).eval()
-    module: Any = net.prompts[name][0]
-    weights = {0: 0.1, 1: 0.2, 2: 0.3, 4: 0.15, 8: 0.25}
-    tensors = {dim: torch.tensor(w, requires_grad=True) for dim, w in weights.items()}
-    x = torch.randn(2, 5, 48)
-    mean = sum(w * module(x, dim) for dim, w in weights.items() if dim)
-    mixed = module.mix(x, tensors)
-    torch.testing.assert_close(mixed, mean, rtol=0, atol=1e-5)
-    torch.testing.assert_close(PromptModule.mix(module, x, tensors), mean, rtol=0, atol=1e-5)
+    net: Any = awake(Supernet(backbone.model, Arch(**{name: (2,) * 4}), 5)).eval()
+    for module in net.prompts[name]:
+        for weight in module.parameters():
+            weight.data[1] = weight.data[0]
+    half = [{0: torch.tensor(0.5), 2: torch.tensor(0.5)}] + [{2: torch.tensor(1.0)}] * 3
+    once = net(images(), Arch(**{name: (1, 2, 2, 2)}))
+    torch.testing.assert_close(net.mixture(images(), {name: half}), once, rtol=0, atol=1e-5)
+    assert not torch.allclose(once, net(images(), Arch(**{name: (2,) * 4})), atol=1e-3)
+
+
+def test_a_mixture_wider_than_the_weights_is_refused(backbone: Backbone) -> None:
+    net = Supernet(backbone.model, Arch(lora=(2, 2, 2, 2)), 5)
+    wide = {"lora": [{2: torch.tensor(1.0)}] * 3 + [{3: torch.tensor(1.0)}]}
+    with pytest.raises(ArchError, match="lora 3 of block 3 is wider"):
+        net.mixture(images(), wide)
 
 
 def test_gradients_of_a_mixture_reach_the_probabilities_of_every_module(
@@ -178,7 +185,7 @@ def test_params_equal_the_space_s_and_the_weights_of_a_network_of_that_arch_alon
     ("arch", "message"),
     [
         (Arch(lora=(1, 1)), "the arch has 2 blocks, the backbone 4"),
-        (Arch(lora={"dim": (1,) * 4, "alpha": (1,) * 4}), "lora has no attribute alpha"),
+        (Arch(lora={"dim": (1,) * 4, "alfa": (1,) * 4}), "unknown attribute 'alfa'"),
         (Arch(lora=(9, 0, 0, 0)), "wider than this network's weights"),
         (Arch(prefix=(1, 0, 0, 0)), "wider than this network's weights"),
     ],
@@ -195,25 +202,59 @@ def test_a_space_deeper_than_the_backbone_is_refused(backbone: Backbone) -> None
         Supernet(backbone.model, Space.load("noah-vtab"), 5)
 
 
-def test_a_model_without_a_class_token_is_refused_with_the_reason() -> None:
-    pooled = timm.models.vision_transformer.VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, global_pool="avg"
-    )
-    with pytest.raises(BackboneError, match="does not read a class token"):
-        Supernet(pooled, Arch(), 2)
-    with pytest.raises(BackboneError, match="ResNet is not supported"):
-        Supernet(timm.create_model("resnet10t"), Arch(), 2)
-    distilled = timm.models.deit.VisionTransformerDistilled(
-        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2
-    )
-    with pytest.raises(BackboneError, match="second head"):
-        Supernet(distilled, Arch(), 2)
-    parallel = timm.models.vision_transformer.VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2,
-        block_fn=timm.models.vision_transformer.ParallelThingsBlock,
-    )  # fmt: skip
-    with pytest.raises(BackboneError, match="its ParallelThingsBlock blocks are not supported"):
-        Supernet(parallel, Arch(), 2)
+class Half(PromptModule):
+    """A module that its author has not finished."""
+
+    name = "half"
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        (nn.Linear, "module 'half' is no noahnas.modules.PromptModule"),
+        (Half, "module 'half': Half does not define flops, forward, params, sites"),
+        (LoRA, "module 'half': LoRA has another `name`"),
+    ],
+)
+def test_an_unfinished_module_is_an_error_that_says_what_it_lacks(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, installed: Any, message: str
+) -> None:
+    """What is installed cannot be changed within a test; its look-up is."""
+    monkeypatch.setattr("noahnas.modules.asked.resolve", lambda *_: installed)
+    with pytest.raises(ArchError) as caught:
+        Supernet(backbone.model, Arch(half=(1, 0, 0, 0)), 5)
+    assert message in str(caught.value)
+
+
+def test_a_copy_shares_nothing_with_the_original(backbone: Backbone) -> None:
+    net = awake(Supernet(backbone.model, FULL, 5)).eval()
+    before = net(images(), FULL)
+    other = copy.deepcopy(net)
+    assert torch.equal(other(images(), FULL), before)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.zero_()
+    assert torch.equal(net(images(), FULL), before)
+    assert not other(images(), FULL).any()
+
+
+def test_a_model_that_is_not_supported_is_refused_with_the_reason() -> None:
+    vit = timm.models.vision_transformer
+    tiny: dict[str, Any] = {
+        "img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
+    }  # fmt: skip
+    for model, reason in (
+        (timm.create_model("resnet10t"), "ResNet is not supported; timm's VisionTransformer"),
+        (vit.VisionTransformer(**tiny, global_pool=""), "it pools nothing"),
+        (vit.VisionTransformer(**tiny, in_chans=1), "takes 1 channels"),
+        (vit.VisionTransformer(**tiny, patch_drop_rate=0.5), "load it with patch_drop_rate=0"),
+        (vit.VisionTransformer(**tiny, block_fn=vit.ParallelThingsBlock),
+         "its ParallelThingsBlock blocks are not supported"),
+        (vit.VisionTransformer(**tiny, attn_layer="diff"), "its attention DiffAttention"),
+    ):  # fmt: skip
+        with pytest.raises(BackboneError) as caught:
+            Supernet(model, Arch(), 2)
+        assert reason in str(caught.value)
 
 
 def test_layer_scale_and_register_tokens_are_left_alone() -> None:

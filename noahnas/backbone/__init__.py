@@ -3,17 +3,18 @@
 from noahnas.backbone.backbone import (
     Backbone,
     Preprocess,
-    check_supported,
     describe,
     load_backbone,
     weights_digest,
 )
+from noahnas.backbone.families import Family, family_of
 
 __all__ = [
     "Backbone",
+    "Family",
     "Preprocess",
-    "check_supported",
     "describe",
+    "family_of",
     "load_backbone",
     "weights_digest",
 ]

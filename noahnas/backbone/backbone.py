@@ -12,10 +12,10 @@ from typing import Any
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from noahnas.backbone.weights import SUFFIXES, read_model
+from noahnas.backbone.families import family_of
+from noahnas.backbone.weights import NAMES, SUFFIXES, read_model
 from noahnas.errors import BackboneError, unknown
 
 EMBEDDED = {
@@ -44,7 +44,7 @@ class Backbone:
 
 
 def load_backbone(spec: str, drop_path: float = 0.0) -> Backbone:
-    """Load a pretrained ViT with a class token.
+    """Load a pretrained ViT.
 
     Args:
         spec: an embedded one ("vit-digits"); a timm model name, whose weights come from the hub
@@ -72,33 +72,14 @@ def describe(model: nn.Module, spec: str) -> Backbone:
     """Wrap a timm model of your own, with the preprocessing of its config.
 
     Raises:
-        BackboneError: if it is no ViT with a class token.
+        BackboneError: if it is not supported; says why.
     """
-    check_supported(model, spec)
+    family_of(model, spec)
     config = resolve_model_data_config(model)
     height, width = config["input_size"][1:]
     size = getattr(getattr(model, "patch_embed", None), "img_size", None) or (height, width)
     preprocess = Preprocess((int(size[0]), int(size[1])), config["mean"], config["std"])
     return Backbone(spec, model, preprocess, weights_digest(model.state_dict()))
-
-
-def check_supported(model: nn.Module, spec: str) -> None:
-    """Raise BackboneError unless `model` is a timm ViT whose class token is read at the end."""
-    if not isinstance(model, VisionTransformer):
-        raise BackboneError(
-            f"{spec}: {type(model).__name__} is not supported; use a timm VisionTransformer"
-        )
-    if not model.has_class_token or model.global_pool != "token":
-        raise BackboneError(f"{spec}: the model does not read a class token (global_pool='token')")
-    channels = model.patch_embed.proj.in_channels
-    if channels != 3:
-        raise BackboneError(f"{spec}: the model takes {channels} channels; images have 3")
-    if hasattr(model, "head_dist"):
-        raise BackboneError(f"{spec}: a distilled model has a second head, which is not supported")
-    for block in model.blocks:
-        if not (hasattr(getattr(block, "attn", None), "qkv") and hasattr(block, "drop_path2")):
-            kind = type(block).__name__
-            raise BackboneError(f"{spec}: its {kind} blocks are not supported; use timm's Block")
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -114,7 +95,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def _from_hub(name: str, drop_path: float) -> nn.Module:
     base = name.partition(".")[0]
     if not timm.is_model(base):
-        known = [*EMBEDDED, *timm.list_models("*vit*")]
+        known = [*EMBEDDED, *timm.list_models(NAMES)]
         message = unknown("backbone", name, known).partition(" (known:")[0]
         raise BackboneError(
             f"{message} (a timm model name, a weights file, or {', '.join(EMBEDDED)})"

@@ -14,15 +14,17 @@ import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models import beit, eva, vision_transformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from noahnas.errors import BackboneError, unknown
 
 _LOG = logging.getLogger(__name__)
+NAMES = ["*vit*", "deit*", "eva*", "beit*"]  # timm models among which a near miss is sought
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
-_HEAD = ("head.", "fc_norm.", "head_dist.")
+_HEAD = ("head.", "head_dist.")
 _TOLD = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads")
 _OPTIONAL = ("mlp_ratio", "qkv_bias", "init_values", "class_token", "no_embed_class", "reg_tokens")
 _ALLOWED_ARGS = frozenset((*_TOLD, *_OPTIONAL, "pre_norm"))
@@ -63,7 +65,7 @@ def read_model(name: str | None, path: Path, spec: str, drop_path: float) -> nn.
 
 def _create(name: str, spec: str, drop_path: float) -> nn.Module:
     if not timm.is_model(name.partition(".")[0]):
-        message = unknown("backbone", name, timm.list_models("*vit*")).partition(" (known:")[0]
+        message = unknown("backbone", name, timm.list_models(NAMES)).partition(" (known:")[0]
         raise BackboneError(f"{spec}: {message}")
     model: nn.Module = timm.create_model(name, num_classes=0, drop_path_rate=drop_path)
     return model
@@ -118,7 +120,11 @@ def _filtered(state: State, model: nn.Module, spec: str) -> State:
     """The state in timm's own names (DINOv2, CLIP and others), fitted to the model's image size."""
     try:
         vit: Any = model
-        return dict(checkpoint_filter_fn(state, vit))
+        if isinstance(model, eva.Eva):
+            return dict(eva.checkpoint_filter_fn(state, vit))
+        if isinstance(model, beit.Beit):
+            return dict(beit.checkpoint_filter_fn(state, vit))
+        return dict(vision_transformer.checkpoint_filter_fn(state, vit, adapt_layer_scale=True))
     except Exception as e:  # a foreign layout fails in many ways
         raise BackboneError(f"{spec}: the file does not fit the model: {e!r}") from e
 

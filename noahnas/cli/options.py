@@ -25,7 +25,7 @@ Data = Annotated[
 Backbone = Annotated[
     str,
     typer.Option(
-        help="A timm ViT with a class token by name; a local safetensors, pth or npz file; "
+        help="A timm vision transformer by name; a local safetensors, pth or npz file; "
         "NAME@FILE where the file does not tell its architecture; or an embedded one: "
         "vit-nano, vit-digits."
     ),

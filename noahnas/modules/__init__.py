@@ -1,5 +1,5 @@
 """Prompt modules, one file each; each registers under the entry-point group `noahnas.modules`."""
 
-from noahnas.modules.base import PromptModule
+from noahnas.modules.base import Layout, PromptModule, Site, Values
 
-__all__ = ["PromptModule"]
+__all__ = ["Layout", "PromptModule", "Site", "Values"]

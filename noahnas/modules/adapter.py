@@ -1,53 +1,127 @@
-"""Adapter: a bottleneck MLP on the output of the block's MLP branch."""
+"""Adapter: a bottleneck MLP on a branch of the block, after it or beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noahnas.modules.base import PromptModule, not_negative, survival
-from noahnas.space.schema import Shape, Value
+from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
+from noahnas.space.flops import linear_flops
+from noahnas.space.schema import Attribute, Shape, Value
+
+MLP = "mlp"
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": lambda h: h * torch.sigmoid(1.702 * h),
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
 
 
 class Adapter(PromptModule):
-    """m + up(q(down(m))), where m is the MLP branch and q(x) = x·sigmoid(1.702x).
+    """m + s·(up(f(down(x)))), where m is a branch of the block, and x = m or what the branch reads.
 
     dim is the hidden width h; subnet h uses the first h hidden units. Starts as the identity:
     the up projection begins at zero.
+
+    `placement`: `mlp` reads the MLP branch's output, after LayerScale and drop-path, as NOAH has
+    it; `mlp-parallel` reads the MLP's input, as AdaptFormer does (arXiv:2205.13535); `attention`
+    and `attention-parallel` do the same at the attention branch. Each placement has weights of its
+    own, for it reads other features. `scale` is s, `activation` is f, NOAH's being
+    x·sigmoid(1.702x); their values share weights.
 
     Source: NOAH, arXiv:2206.04673; Houlsby et al., arXiv:1902.00751.
     """
 
     name = "adapter"
-    site = "mlp"
+    attributes: ClassVar[Mapping[str, Attribute]] = {
+        "placement": Attribute(
+            MLP,
+            "after the MLP or the attention branch, or in parallel to it",
+            (MLP, "mlp-parallel", "attention", "attention-parallel"),
+        ),
+        "scale": Attribute(1.0, "what the adapter's output is multiplied by", low=1e-3, high=1e3),
+        "activation": Attribute("quick_gelu", "its nonlinearity", tuple(ACTIVATIONS)),
+    }
 
-    def __init__(self, width: int, max_dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
-        self.down = nn.Parameter(nn.init.xavier_uniform_(torch.empty(max_dim, width)))  # (h, D)
-        self.down_bias = nn.Parameter(torch.zeros(max_dim))  # (h)
-        self.up = nn.Parameter(torch.zeros(width, max_dim))  # (D, h)
-        self.up_bias = nn.Parameter(torch.zeros(width))  # (D)
+        placements = [str(value) for value in values["placement"]]
+        if MLP in placements:  # the paper's adapter keeps its weights at the top
+            for name, weight in Bottleneck(shape.width, most).named_parameters():
+                self.register_parameter(name, weight)
+        self.placed = nn.ModuleDict(
+            {place: Bottleneck(shape.width, most) for place in placements if place != MLP}
+        )
 
     @staticmethod
     def params(shape: Shape, dim: int, **attributes: Value) -> int:
         """(2D + 1)·h + D, the last D being the bias of the up projection; 0 when absent."""
         return (2 * shape.width + 1) * dim + shape.width if not_negative(dim) else 0
 
-    def forward(self, x: Tensor, dim: int) -> Tensor:
-        """(B, N, D) -> (B, N, D), to be added to x."""
-        h = F.linear(x, self.down[:dim], self.down_bias[:dim])  # (B, N, D) -> (B, N, h)
-        h = h * torch.sigmoid(1.702 * h)  # (B, N, h)
-        h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
-        return F.linear(h, self.up[:, :dim], self.up_bias)  # (B, N, h) -> (B, N, D)
+    @staticmethod
+    def flops(shape: Shape, dim: int, **attributes: Value) -> int:
+        """4·N·D·h: down and up."""
+        return 2 * linear_flops(shape.tokens, shape.width, not_negative(dim))
 
-    def mix(self, x: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+    @staticmethod
+    def sites(**attributes: Value) -> tuple[Site, ...]:
+        """The branch of the placement."""
+        placement = str(Adapter.complete(attributes)["placement"])
+        return ("mlp",) if placement.startswith(MLP) else ("attention",)
+
+    def forward(
+        self, site: Site, x: Tensor, out: Tensor, dim: int, layout: Layout, **attributes: Value
+    ) -> Tensor:
+        """(B, N, D), (B, N, D) -> (B, N, D)."""
+        return self._run(x, out, attributes, dim, None)
+
+    def mix(
+        self,
+        site: Site,
+        x: Tensor,
+        out: Tensor,
+        weights: Mapping[int, Tensor],
+        layout: Layout,
+        **attributes: Value,
+    ) -> Tensor:
         """The mean output in one forward: hidden units and the up bias scaled by their survival."""
-        alive = survival(weights, len(self.down))  # (h)
-        h = F.linear(x, self.down, self.down_bias)  # (B, N, D) -> (B, N, h)
-        h = h * torch.sigmoid(1.702 * h) * alive  # (B, N, h)
+        most = max(weights)
+        return self._run(x, out, attributes, most, survival(weights, most))
+
+    def _run(
+        self,
+        x: Tensor,
+        out: Tensor,
+        attributes: Mapping[str, Value],
+        dim: int,
+        alive: Tensor | None,
+    ) -> Tensor:
+        placement, scale = str(attributes["placement"]), attributes["scale"]
+        assert isinstance(scale, int | float)
+        net: Any = self if placement == MLP else self.placed[placement]
+        f = ACTIVATIONS[str(attributes["activation"])]
+        source = x if placement.endswith("parallel") else out  # (B, N, D)
+        h = f(F.linear(source, net.down[:dim], net.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
+        bias: Tensor = net.up_bias  # (D)
+        if alive is not None:
+            h, bias = h * alive, bias * alive[0]  # (B, N, h), (D)
         h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
-        return F.linear(h, self.up, self.up_bias * alive[0])  # (B, N, h) -> (B, N, D)
+        delta = F.linear(h, net.up[:, :dim], bias)  # (B, N, h) -> (B, N, D)
+        return out + (delta if scale == 1 else scale * delta)  # (B, N, D)
+
+
+class Bottleneck(nn.Module):
+    """Weights of D -> h -> D with biases; up begins at zero."""
+
+    def __init__(self, width: int, most: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(nn.init.xavier_uniform_(torch.empty(most, width)))  # (h, D)
+        self.down_bias = nn.Parameter(torch.zeros(most))  # (h)
+        self.up = nn.Parameter(torch.zeros(width, most))  # (D, h)
+        self.up_bias = nn.Parameter(torch.zeros(width))  # (D)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,55 +12,124 @@ from torch import Tensor, nn
 
 from noahnas.space.schema import Attribute, Shape, Value
 
-Site = Literal["qkv", "mlp", "tokens"]
+Site = Literal[
+    "tokens", "norm1", "qkv", "prefix", "proj", "attention",
+    "norm2", "fc1", "hidden", "fc2", "mlp", "block",
+]  # fmt: skip
+Values = Mapping[str, tuple[Value, ...]]  # per attribute: every value it may take
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tokens are which: class and register tokens first, then patches, then prompts."""
+
+    special: int  # class, distillation and register tokens
+    rows: int  # of patches
+    columns: int
 
 
 class PromptModule(nn.Module, ABC):
     """Weights of one prompt module in one block, as wide as the space's largest dim.
 
-    Every smaller dim is a prefix slice of the same weights, so all subnets share them.
-    `site` says where the block uses what `forward` returns:
+    Every smaller dim is a prefix slice of the same weights, so all subnets share them. `sites`
+    says where the module acts, in the order in which a block computes:
 
-    - "qkv": x (B, N, D) is the input of the joint query-key-value layer; the (B, N, 3D) returned
-      is added to its output;
-    - "mlp": x (B, N, D) is the MLP branch after LayerScale and drop-path; the (B, N, D) returned
-      is added to it;
-    - "tokens": x (B, N, D) are the tokens that enter the block; the (B, dim, D) returned are
-      prompt tokens, appended after them and replacing all prompts still present.
+    | site | x, the input | out, the output |
+    |---|---|---|
+    | `tokens` | tokens that enter the block (B, N, D) | returned: prompts (B, p, D) |
+    | `norm1` | of the first norm (B, N, D) | (B, N, D) |
+    | `qkv` | of the joint query-key-value layer (B, N, D) | (B, N, 3D) |
+    | `prefix` | what attention reads (B, N, D) | returned: keys and values (B, p, 2D) |
+    | `proj` | of attention's output layer (B, N, D) | (B, N, D) |
+    | `attention` | what attention reads | its branch, after LayerScale and drop-path |
+    | `norm2` | of the second norm (B, N, D) | (B, N, D) |
+    | `fc1` | of the MLP's first layer (B, N, D) | (B, N, H), or (B, N, 2H) with gates |
+    | `hidden` | what the MLP's second layer reads (B, N, H) | the same |
+    | `fc2` | of the MLP's second layer (B, N, H) | (B, N, D) |
+    | `mlp` | what the MLP reads | its branch, after LayerScale and drop-path |
+    | `block` | tokens that enter the block | tokens that leave it |
 
-    Subclasses take `(width, max_dim, dropout)`: token width D, the largest dim h, and the dropout
-    probability of the module while training.
+    `forward` returns what takes the place of `out`. Two sites add tokens instead: what is returned
+    at `tokens` is appended, replacing all prompts still present; what is returned at `prefix` is
+    keys and values that attention reads in this block alone. Where several modules act at one
+    site, they act one after the other, in alphabetical order.
+
+    Subclasses take `(shape, most, values, dropout)`: the backbone's shape; the largest dim; for
+    each attribute every value it may take in this block, weights for all of which are needed; and
+    the dropout probability of the module while training.
     """
 
     name: ClassVar[str]
-    site: ClassVar[Site]
     attributes: ClassVar[Mapping[str, Attribute]] = {}  # beside dim
+    limit: ClassVar[int | None] = None  # the greatest dim; 1 where a module is there or not
 
     @staticmethod
     @abstractmethod
     def params(shape: Shape, dim: int, **attributes: Value) -> int:
         """Trainable parameters that a forward with `dim` uses, on a backbone of `shape`.
 
+        Attributes left out have their defaults.
+
         Raises:
-            ValueError: if `dim` is negative.
+            ValueError: if `dim` is negative, or beyond `limit`.
         """
+
+    @staticmethod
+    @abstractmethod
+    def flops(shape: Shape, dim: int, **attributes: Value) -> int:
+        """Floating-point operations per image that the module adds to one block's forward.
+
+        Two per multiply-accumulate of matrix products and attention, other modules apart.
+        Attributes left out have their defaults.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def sites(**attributes: Value) -> tuple[Site, ...]:
+        """Where the module acts under these attributes."""
 
     @abstractmethod
-    def forward(self, x: Tensor, dim: int) -> Tensor:
-        """What the block uses at `site`, for a `dim` of 1 to the largest one."""
+    def forward(
+        self, site: Site, x: Tensor, out: Tensor, dim: int, layout: Layout, **attributes: Value
+    ) -> Tensor:
+        """What takes the place of `out` at `site`, for a dim of 1 to the largest one.
 
-    def mix(self, x: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+        All attributes are given.
+        """
+
+    def mix(
+        self,
+        site: Site,
+        x: Tensor,
+        out: Tensor,
+        weights: Mapping[int, Tensor],
+        layout: Layout,
+        **attributes: Value,
+    ) -> Tensor:
         """The mean of `forward` over dims that are drawn with probabilities `weights`.
 
-        Differentiable in the weights; a dim of 0 adds nothing. Subclasses may override it where
-        one forward gives the same. Sites that replace rather than add ("tokens") have no mean:
-        see `Supernet.mixture`.
+        Differentiable in the weights; at a dim of 0 `out` stays. Subclasses may override it where
+        one forward gives the same. The sites `tokens` and `prefix` have no mean: see
+        `Supernet.mixture`.
 
         Args:
+            site: as for `forward`.
             x: as for `forward`.
+            out: as for `forward`.
             weights: probability (a scalar tensor) of each dim, 0 included; they sum to 1.
+            layout: as for `forward`.
+            attributes: as for `forward`.
         """
-        return torch.stack([w * self(x, dim) for dim, w in weights.items() if dim]).sum(dim=0)
+        changed = [
+            w * (self(site, x, out, dim, layout, **attributes) if dim else out)
+            for dim, w in weights.items()
+        ]
+        return torch.stack(changed).sum(dim=0)
+
+    @classmethod
+    def complete(cls, attributes: Mapping[str, Value]) -> dict[str, Value]:
+        """The attributes, those left out at their defaults."""
+        return {key: declared.default for key, declared in cls.attributes.items()} | {**attributes}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Typed `nn.Module.__call__`."""
@@ -67,10 +137,18 @@ class PromptModule(nn.Module, ABC):
         return out
 
 
-def survival(weights: Mapping[int, Tensor], width: int) -> Tensor:
-    """(width,): the probability that unit j = 0, 1, … is in use, that is, that dim > j."""
+def survival(
+    weights: Mapping[int, Tensor], width: int, scales: Mapping[int, float] | None = None
+) -> Tensor:
+    """(width,): the probability that unit j = 0, 1, … is in use, that is, that dim > j.
+
+    With `scales`, what a dim multiplies its units by, it is the mean of that factor.
+    """
     units = torch.arange(width, device=next(iter(weights.values())).device)  # (h)
-    return torch.stack([w * (units < dim).to(w) for dim, w in weights.items()]).sum(dim=0)  # (h)
+    alive = [
+        w * (units < dim).to(w) * (scales[dim] if scales else 1.0) for dim, w in weights.items()
+    ]
+    return torch.stack(alive).sum(dim=0)  # (h)
 
 
 def not_negative(dim: int) -> int:
@@ -81,4 +159,15 @@ def not_negative(dim: int) -> int:
     """
     if dim < 0:
         raise ValueError(f"a dim is at least 0 (0 = absent), not {dim}")
+    return dim
+
+
+def on_or_off(dim: int) -> int:
+    """`dim` itself, of a module that is there or not.
+
+    Raises:
+        ValueError: if it is neither 0 nor 1.
+    """
+    if not_negative(dim) > 1:
+        raise ValueError(f"the dim is 1 (there) or 0 (absent), not {dim}")
     return dim

@@ -17,7 +17,7 @@ from noahnas.registry import installed
 from noahnas.space.arch import Arch
 from noahnas.space.count import Counter, ModuleCounter, uniform_below
 from noahnas.space.declaration import Budget, ModuleSpace, params_of
-from noahnas.space.schema import Shape
+from noahnas.space.schema import Shape, Value
 
 MAX_REJECTIONS = 100_000
 
@@ -214,6 +214,11 @@ class Space:
                     f"{name} {list(dims)} is none of dims {self.modules[name].dim}, depth {depths}"
                 )
         return None
+
+    @property
+    def choices(self) -> dict[str, dict[str, tuple[Value, ...]]]:
+        """Per module and attribute, dim included: every value that any block may take."""
+        return {name: {"dim": part.dim} for name, part in self.modules.items()}
 
     # --- counting and cost -------------------------------------------------------------------
 
