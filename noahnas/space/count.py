@@ -1,144 +1,319 @@
-"""Exact counting and exactly uniform drawing of architectures under a parameter budget.
+"""Exact counting and exactly uniform drawing of architectures.
 
-Distinct architectures are put in an order by cost and unranked, so that one uniform integer is one
-uniform architecture. A module's distinct dims are: for each depth that counts, every choice of dims
-in the first blocks. If 0 is a dim, deep ones contain the shallow ones and only the deepest counts.
-Costs add up over blocks and modules, so counts by cost are convolutions of small tables of
-integers, exact at any size.
+Distinct architectures are paths of automata (`automaton`), one for each module, or one for several
+that a rule ties to each other. Rules about depths split the space into disjoint cases, in each of
+which the automata are independent of each other. Counts by cost are tables of integers, exact at
+any size; architectures are put in an order by cost and unranked, so that one uniform integer is
+one uniform architecture.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 
+from noahnas.space.automaton import PRESENT, Member, ModuleAutomaton, Option, View
+from noahnas.space.rules import AtMost, Term, broken
+from noahnas.space.schema import Value
+
 Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
-Dims = tuple[int, ...]
+Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
+MAX_WORK = 3_000_000  # sums of integers after which exact counting is given up: about a second
 
 
-class ModuleCounter:
-    """Counts one module's distinct dims by cost.
+class UncountableError(Exception):
+    """Counting would take too long."""
+
+
+class Work:
+    """What counting has cost so far."""
+
+    def __init__(self, limit: int = MAX_WORK) -> None:
+        self.left = limit
+
+    def spend(self, steps: int) -> None:
+        """Raise UncountableError if there is not so much left."""
+        self.left -= steps
+        if self.left < 0:
+            raise UncountableError
+
+
+@dataclass(frozen=True)
+class Step:
+    """An option of several automata at once."""
+
+    price: int
+    state: Hashable
+    members: tuple[tuple[Option, ...], ...]  # alternatives: an option of each automaton
+    ways: int
+
+
+class Joint:
+    """Automata that move together, because rules between their modules look at single blocks.
 
     Args:
-        prices: cost of each dim in one block.
-        depths: how many blocks may have the module.
-        blocks: of the backbone.
+        automata: of the modules.
+        clauses: that no block may break.
+        at_most: how many of the modules a block may have.
     """
 
-    def __init__(self, prices: Mapping[int, int], depths: Sequence[int], blocks: int) -> None:
-        self.prices = dict(sorted(prices.items()))
-        self.blocks = blocks
-        self.depths = [max(depths)] if 0 in prices else sorted(depths)
+    def __init__(
+        self,
+        automata: Sequence[ModuleAutomaton],
+        clauses: Sequence[object],
+        at_most: Sequence[AtMost],
+    ) -> None:
+        self.automata = list(automata)
+        self.clauses, self.at_most = list(clauses), list(at_most)
+        self._options: dict[tuple[int, int, Hashable], list[Option]] = {}
 
-    @cached_property
-    def _ways(self) -> list[Table]:
-        """For n = 0, 1, …: dims of n blocks, by cost."""
-        tables: list[Table] = [{0: 1}]
-        for _ in range(self.depths[-1]):
-            table: Table = {}
-            for cost, ways in tables[-1].items():
-                for price in self.prices.values():
-                    table[cost + price] = table.get(cost + price, 0) + ways
-            tables.append(table)
-        return tables
+    @property
+    def start(self) -> tuple[Hashable, ...]:
+        """The state before the first block."""
+        return tuple(a.start for a in self.automata)
+
+    def accepts(self, state: Sequence[Hashable]) -> bool:
+        """Whether what ends in this state is an architecture."""
+        return all(a.accepts(s) for a, s in zip(self.automata, state, strict=True))
+
+    def _of(self, which: int, block: int, state: Hashable) -> list[Option]:
+        key = (which, block, state)
+        if key not in self._options:
+            self._options[key] = self.automata[which].options(block, state)
+        return self._options[key]
+
+    def steps(self, block: int, state: Sequence[Hashable], work: Work) -> list[Step]:
+        """What the block may hold after `state`."""
+        rows = [self._of(i, block, s) for i, s in enumerate(state)]
+        work.spend(math.prod(len(row) for row in rows))
+        merged: dict[tuple[int, Hashable], list[tuple[Option, ...]]] = {}
+        for options in itertools.product(*rows):
+            if self._allowed([o.view for o in options]):
+                key = (sum(o.price for o in options), tuple(o.state for o in options))
+                merged.setdefault(key, []).append(options)
+        return [
+            Step(price, after, tuple(members), sum(math.prod(o.ways for o in m) for m in members))
+            for (price, after), members in merged.items()
+        ]
+
+    def _allowed(self, views: Sequence[View]) -> bool:
+        if not self.clauses and not self.at_most:
+            return True
+        values: dict[Term, Value] = dict(itertools.chain.from_iterable(views))
+        present = sum(bool(v) for term, v in values.items() if term.attribute == PRESENT)
+        return all(present <= rule.count for rule in self.at_most) and not any(
+            broken(first, second, values) for first, second in self.clauses  # type: ignore[misc]
+        )
+
+
+class Node:
+    """A state after some blocks, and the ways on from it."""
+
+    __slots__ = ("_walk", "ends", "high", "low", "on", "table")
+
+    def __init__(self) -> None:
+        self.on: list[tuple[Step, Node]] = []
+        self.ends = False
+        self.low, self.high = math.inf, -math.inf  # of the costs of what may follow
+        self.table: Table = {}
+        self._walk: dict[int, tuple[list[int], list[tuple[Step, Node, int]]]] = {}
+
+    def walk(self, cost: int) -> tuple[list[int], list[tuple[Step, Node, int]]]:
+        """Running counts of the steps that a path of exactly `cost` may begin with."""
+        found = self._walk.get(cost)
+        if found is None:
+            steps, counts = [], []
+            for step, node in self.on:
+                ways = node.table.get(cost - step.price, 0)
+                if ways:
+                    steps.append((step, node, ways))
+                    counts.append(step.ways * ways)
+            found = self._walk[cost] = (list(accumulate(counts)), steps)
+        return found
+
+
+class Paths:
+    """Every path of a joint automaton, counted by cost.
+
+    Args:
+        joint: the automaton.
+        blocks: of the backbone.
+        work: what counting may cost.
+    """
+
+    def __init__(self, joint: Joint, blocks: int, work: Work) -> None:
+        self.joint, self.blocks, self.work = joint, blocks, work
+        self.first = Node()
+        layer: dict[Hashable, Node] = {joint.start: self.first}
+        self._layers = [layer]
+        for block in range(blocks):
+            after: dict[Hashable, Node] = {}
+            for state, node in layer.items():
+                for step in joint.steps(block, state, work):  # type: ignore[arg-type]
+                    node.on.append((step, after.setdefault(step.state, Node())))
+            layer = after
+            self._layers.append(layer)
+        for state, node in layer.items():
+            node.ends = joint.accepts(state)  # type: ignore[arg-type]
+            if node.ends:
+                node.low = node.high = 0
+        for layer in reversed(self._layers[:-1]):
+            for node in layer.values():
+                node.on = [(step, n) for step, n in node.on if n.low <= n.high]
+                node.low = min((s.price + n.low for s, n in node.on), default=math.inf)
+                node.high = max((s.price + n.high for s, n in node.on), default=-math.inf)
+        self._counted = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no path."""
+        return self.first.low > self.first.high
 
     @cached_property
     def table(self) -> Table:
-        """Distinct dims over all blocks, by cost, ascending."""
-        total: Table = {}
-        for depth in self.depths:
-            for cost, ways in self._ways[depth].items():
-                total[cost] = total.get(cost, 0) + ways
-        return dict(sorted(total.items()))
+        """Number of paths by cost, ascending.
 
-    def unrank(self, index: int, cost: int) -> Dims:
-        """The dims number `index` (from 0) among those of exactly `cost`."""
-        for depth in self.depths:
-            ways = self._ways[depth].get(cost, 0)
-            if index < ways:
-                return self._unrank_blocks(index, cost, depth)
-            index -= ways
-        raise IndexError("no so many choices of this cost")
+        Raises:
+            UncountableError: if that takes too long.
+        """
+        for layer in reversed(self._layers):
+            for node in layer.values():
+                if node.ends:
+                    node.table = {0: 1}
+                    continue
+                table: Table = {}
+                for step, after in node.on:
+                    self.work.spend(len(after.table))
+                    price, ways = step.price, step.ways
+                    for cost, count in after.table.items():
+                        table[cost + price] = table.get(cost + price, 0) + ways * count
+                node.table = table
+        return dict(sorted(self.first.table.items()))
 
-    def _unrank_blocks(self, index: int, cost: int, depth: int) -> Dims:
-        dims = []
-        for left in range(depth - 1, -1, -1):
-            table = self._ways[left]
-            for dim, price in self.prices.items():
-                ways = table.get(cost - price, 0)
-                if index < ways:
-                    dims.append(dim)
-                    cost -= price
-                    break
-                index -= ways
-        return (*dims, *(0,) * (self.blocks - depth))
+    def unrank(self, index: int, cost: int) -> Content:
+        """The choices number `index` (from 0) among those of exactly `cost`; `table` was built."""
+        node = self.first
+        taken: list[tuple[Step, int]] = []
+        for _ in range(self.blocks):
+            running, steps = node.walk(cost)
+            position = bisect_right(running, index)
+            if position:
+                index -= running[position - 1]
+            step, node, ways = steps[position]
+            cost -= step.price
+            if step.ways == 1:
+                taken.append((step, 0))
+            else:
+                way, index = divmod(index, ways)
+                taken.append((step, way))
+        return self._content(taken)
+
+    def extreme(self, least: bool) -> Content:
+        """The first of the cheapest, or of the dearest, choices."""
+        node = self.first
+        taken = []
+        for _ in range(self.blocks):
+            wanted = node.low if least else node.high
+            step, node = next(
+                (s, n) for s, n in node.on if s.price + (n.low if least else n.high) == wanted
+            )
+            taken.append((step, 0))
+        return self._content(taken)
+
+    def _content(self, taken: Sequence[tuple[Step, int]]) -> Content:
+        columns: list[list[tuple[Member, int]]] = [[] for _ in self.joint.automata]
+        for step, way in taken:
+            for column, chosen in zip(columns, _members(step, way), strict=True):
+                column.append(chosen)
+        return {
+            automaton.part.name: automaton.content(column)
+            for automaton, column in zip(self.joint.automata, columns, strict=True)
+        }
+
+
+def _members(step: Step, way: int) -> Iterator[tuple[Member, int]]:
+    """Which member of each module's options is number `way` of a step."""
+    for options in step.members:
+        ways = math.prod(o.ways for o in options)
+        if way < ways:
+            break
+        way -= ways
+    for option in options:
+        way, own = divmod(way, option.ways)
+        for member in option.members:
+            if own < member.ways:
+                yield member, own
+                break
+            own -= member.ways
 
 
 class Counter:
-    """Counts the distinct architectures of several modules that cost at most a limit, and draws.
+    """Counts the choices of several independent groups of modules in a window of cost, and draws.
 
     Args:
-        modules: a counter for each module.
+        groups: the paths of each.
+        work: what counting may cost.
     """
 
-    def __init__(self, modules: Mapping[str, ModuleCounter]) -> None:
-        # The module with most costs comes first: its table is walked, the others' are multiplied.
-        self.modules = dict(sorted(modules.items(), key=lambda item: -len(item[1].table)))
-        self._costs = [list(counter.table) for counter in self.modules.values()]
-        self._running: dict[tuple[int, int], list[int]] = {}
-
-    @cached_property
-    def _rest(self) -> list[tuple[list[int], list[int]]]:
-        """For each module: ascending costs of all later ones together, and running counts."""
+    def __init__(self, groups: Sequence[Paths], work: Work) -> None:
+        # The group with most costs comes first: its table is walked, the others' are multiplied.
+        self.groups = sorted(groups, key=lambda paths: -len(paths.table))
+        self._costs = [list(paths.table) for paths in self.groups]
+        self._counts = [list(accumulate(paths.table.values(), initial=0)) for paths in self.groups]
+        self._rest = [([0], [0, 1])]  # for each group: costs of all later ones, running counts
         table: Table = {0: 1}
-        found = []
-        for counter in reversed(self.modules.values()):
+        for paths in reversed(self.groups[1:]):
+            work.spend(len(table) * len(paths.table))
+            table = _product(table, paths.table)
             costs = sorted(table)
-            found.append((costs, list(accumulate(table[cost] for cost in costs))))
-            if len(found) < len(self.modules):
-                table = _product(table, counter.table)
-        return found[::-1]
+            running = list(accumulate((table[cost] for cost in costs), initial=0))
+            self._rest.insert(0, (costs, running))
+        self._running: dict[tuple[int, int, int], list[int]] = {}
 
-    def _below(self, module: int, limit: int) -> int:
-        """Choices of the modules after `module` that cost at most `limit` together."""
-        costs, counts = self._rest[module]
-        position = bisect_right(costs, limit)
-        return counts[position - 1] if position else 0
+    def _between(self, group: int, low: int, high: int) -> int:
+        """Choices of the groups after this one that cost `low` to `high` together."""
+        costs, running = self._rest[group]
+        return running[bisect_right(costs, high)] - running[bisect_left(costs, low)]
 
-    def _cumulative(self, module: int, limit: int) -> list[int]:
-        """Running count over this module's costs of choices from it on, within the limit."""
-        key = (module, limit)
+    def _cumulative(self, group: int, low: int, high: int) -> list[int]:
+        """Running count over this group's costs of choices from it on, within the window."""
+        key = (group, low, high)
         if key not in self._running:
-            table = list(self.modules.values())[module].table
-            weights = (ways * self._below(module, limit - cost) for cost, ways in table.items())
+            table = self.groups[group].table
+            weights = (w * self._between(group, low - c, high - c) for c, w in table.items())
             self._running[key] = list(accumulate(weights))
         return self._running[key]
 
-    def count(self, limit: int) -> int:
-        """Number of distinct architectures that cost at most `limit`."""
-        return self._cumulative(0, limit)[-1]
+    def count(self, low: int, high: int) -> int:
+        """Number of distinct choices that cost `low` to `high`."""
+        return self._cumulative(0, low, high)[-1]
 
-    def unrank(self, index: int, limit: int) -> dict[str, Dims]:
-        """The architecture number `index` (from 0) among those that cost at most `limit`.
-
-        Raises:
-            IndexError: if there are not so many.
-        """
-        if not 0 <= index < self.count(limit):
-            raise IndexError(f"no architecture {index} of {self.count(limit)}")
-        found = {}
-        for i, (name, counter) in enumerate(self.modules.items()):
-            running = self._cumulative(i, limit)
-            position = bisect_right(running, index)
-            index -= running[position - 1] if position else 0
-            cost = self._costs[i][position]
-            own, index = divmod(index, self._below(i, limit - cost))
-            found[name] = counter.unrank(own, cost)
-            limit -= cost
+    def unrank(self, index: int, low: int, high: int) -> Content:
+        """The choices number `index` (from 0) among those that cost `low` to `high`."""
+        found: Content = {}
+        last = len(self.groups) - 1
+        for i, paths in enumerate(self.groups):
+            if i < last:
+                running = self._cumulative(i, low, high)
+                position = bisect_right(running, index)
+                if position:
+                    index -= running[position - 1]
+                cost = self._costs[i][position]
+                low, high = low - cost, high - cost
+                own, index = divmod(index, self._between(i, low, high))
+            else:
+                counts = self._counts[i]
+                index += counts[bisect_left(self._costs[i], low)]
+                position = bisect_right(counts, index) - 1
+                cost, own = self._costs[i][position], index - counts[position]
+            found |= paths.unrank(own, cost)
         return found
 
 
