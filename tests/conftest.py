@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +17,7 @@ from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import Dataset, LoadOptions, load_data
 from noahnas.recipe import Recipe, Stage
+from noahnas.registry import installed, resolve
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
@@ -76,3 +79,15 @@ def draw_images(root: Path, folders: list[str], count: int, seed: int = 0) -> No
 
 
 FULL = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[None]:
+    """A third party's package is installed: the module `gate`, with attributes of every kind."""
+    plugins = str(Path(__file__).parent / "plugins")
+    sys.path.insert(0, plugins)
+    installed.cache_clear()
+    yield
+    sys.path.remove(plugins)
+    installed.cache_clear()
+    resolve.cache_clear()

@@ -102,8 +102,8 @@ class Prices:
         budget = self.space.budget
         if not budget:
             return 0, None
-        low = self._amount(budget.least, up=True) if budget.least else 0  # type: ignore[arg-type]
-        high = self._amount(budget.params, up=False) if budget.params else None  # type: ignore[arg-type]
+        low = self._amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
+        high = self._amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
         head = self._head if budget.head else 0
         return max(low - head, 0), None if high is None else high - head
 
@@ -136,7 +136,7 @@ class Prices:
         budget = self.space.budget
         if not budget:
             return True
-        if (budget.params or budget.least) and not self.within(arch):
+        if not self.within(arch):
             return False
         if budget.flops and self.total(arch, flops=True) > self._flops_limit:
             return False

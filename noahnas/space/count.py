@@ -12,10 +12,10 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from noahnas.space.schema import Value
 
 Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
 Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
+STRETCHES = 64  # ways through some blocks that are told apart in one look
 MAX_WORK = 3_000_000  # sums of integers after which exact counting is given up: about a second
 
 
@@ -53,6 +54,15 @@ class Step:
     state: Hashable
     members: tuple[tuple[Option, ...], ...]  # alternatives: an option of each automaton
     ways: int
+
+    @cached_property
+    def each(self) -> list[tuple[tuple[Member, ...], int]]:
+        """Its alternatives one by one, a member of each automaton, and in how many ways."""
+        return [
+            (members, math.prod(m.ways for m in members))
+            for options in self.members
+            for members in itertools.product(*(o.members for o in options))
+        ]
 
 
 class Joint:
@@ -106,11 +116,35 @@ class Joint:
     def _allowed(self, views: Sequence[View]) -> bool:
         if not self.clauses and not self.at_most:
             return True
-        values: dict[Term, Value] = dict(itertools.chain.from_iterable(views))
+        values: dict[Term, Value] = dict(chain.from_iterable(views))
         present = sum(bool(v) for term, v in values.items() if term.attribute == PRESENT)
         return all(present <= rule.count for rule in self.at_most) and not any(
             broken(first, second, values) for first, second in self.clauses  # type: ignore[misc]
         )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some blocks of a path: what they hold, and where the path goes on."""
+
+    dims: tuple[tuple[int, ...], ...]  # of each automaton, block by block
+    members: tuple[tuple[tuple[Member, ...], int], ...]  # per block: of each automaton; ways
+    ways: int
+    node: Node
+    cost: int  # of the rest
+
+    def then(self, options: Sequence[tuple[tuple[Member, ...], int]], step: Step, node: Node) -> list[Stretch]:
+        """This stretch with one more block, for each of its members."""
+        return [
+            Stretch(
+                tuple((*d, m.dim) for d, m in zip(self.dims, members, strict=True)),
+                (*self.members, (members, ways)),
+                self.ways * ways,
+                node,
+                self.cost - step.price,
+            )
+            for members, ways in options
+        ]
 
 
 class Node:
@@ -123,19 +157,30 @@ class Node:
         self.ends = False
         self.low, self.high = math.inf, -math.inf  # of the costs of what may follow
         self.table: Table = {}
-        self._walk: dict[int, tuple[list[int], list[tuple[Step, Node, int]]]] = {}
+        self._walk: dict[int, tuple[list[int], list[tuple[Stretch, int]]]] = {}
 
-    def walk(self, cost: int) -> tuple[list[int], list[tuple[Step, Node, int]]]:
-        """Running counts of the steps that a path of exactly `cost` may begin with."""
+    def walk(self, cost: int, width: int) -> tuple[list[int], list[tuple[Stretch, int]]]:
+        """Stretches that a path of exactly `cost` may begin with, and running counts of paths.
+
+        A stretch is as many blocks as there are at most `STRETCHES` ways through.
+        """
         found = self._walk.get(cost)
         if found is None:
-            steps, counts = [], []
-            for step, node in self.on:
-                ways = node.table.get(cost - step.price, 0)
-                if ways:
-                    steps.append((step, node, ways))
-                    counts.append(step.ways * ways)
-            found = self._walk[cost] = (list(accumulate(counts)), steps)
+            stretches = [Stretch(((),) * width, (), 1, self, cost)]
+            while stretches and stretches[0].node.on:
+                longer = [
+                    further
+                    for stretch in stretches
+                    for step, node in stretch.node.on
+                    if stretch.cost - step.price in node.table
+                    for further in stretch.then(step.each, step, node)
+                ]
+                if len(longer) > STRETCHES and stretches[0].members:
+                    break
+                stretches = longer
+            pairs = [(s, s.node.table[s.cost]) for s in stretches]
+            found = (list(accumulate(s.ways * after for s, after in pairs)), pairs)
+            self._walk[cost] = found
         return found
 
 
@@ -199,59 +244,48 @@ class Paths:
 
     def unrank(self, index: int, cost: int) -> Content:
         """The choices number `index` (from 0) among those of exactly `cost`; `table` was built."""
-        node = self.first
-        taken: list[tuple[Step, int]] = []
-        for _ in range(self.blocks):
-            running, steps = node.walk(cost)
+        node, width = self.first, len(self.joint.automata)
+        taken: list[tuple[Stretch, int]] = []
+        while node.on:
+            running, stretches = node.walk(cost, width)
             position = bisect_right(running, index)
             if position:
                 index -= running[position - 1]
-            step, node, ways = steps[position]
-            cost -= step.price
-            if step.ways == 1:
-                taken.append((step, 0))
-            else:
-                way, index = divmod(index, ways)
-                taken.append((step, way))
+            stretch, after = stretches[position]
+            way, index = divmod(index, after) if stretch.ways > 1 else (0, index)
+            node, cost = stretch.node, stretch.cost
+            taken.append((stretch, way))
         return self._content(taken)
 
     def extreme(self, least: bool) -> Content:
         """The first of the cheapest, or of the dearest, choices."""
         node = self.first
-        taken = []
-        for _ in range(self.blocks):
+        path = Stretch(((),) * len(self.joint.automata), (), 1, node, 0)
+        while node.on:
             wanted = node.low if least else node.high
             step, node = next(
                 (s, n) for s, n in node.on if s.price + (n.low if least else n.high) == wanted
             )
-            taken.append((step, 0))
-        return self._content(taken)
+            path = path.then(step.each[:1], step, node)[0]
+        return self._content([(path, 0)])
 
-    def _content(self, taken: Sequence[tuple[Step, int]]) -> Content:
-        columns: list[list[tuple[Member, int]]] = [[] for _ in self.joint.automata]
-        for step, way in taken:
-            for column, chosen in zip(columns, _members(step, way), strict=True):
-                column.append(chosen)
+    def _content(self, taken: Sequence[tuple[Stretch, int]]) -> Content:
+        automata = self.joint.automata
+        if not any(a.part.attributes for a in automata):
+            return {
+                a.part.name: {"dim": tuple(chain.from_iterable(s.dims[i] for s, _ in taken))}
+                for i, a in enumerate(automata)
+            }
+        columns: list[list[tuple[Member, int]]] = [[] for _ in automata]
+        for stretch, way in taken:
+            for members, ways in stretch.members:
+                way, own = divmod(way, ways)
+                for column, member in zip(columns, members, strict=True):
+                    own, which = divmod(own, member.ways)
+                    column.append((member, which))
         return {
-            automaton.part.name: automaton.content(column)
-            for automaton, column in zip(self.joint.automata, columns, strict=True)
+            a.part.name: a.content(column) for a, column in zip(automata, columns, strict=True)
         }
-
-
-def _members(step: Step, way: int) -> Iterator[tuple[Member, int]]:
-    """Which member of each module's options is number `way` of a step."""
-    for options in step.members:
-        ways = math.prod(o.ways for o in options)
-        if way < ways:
-            break
-        way -= ways
-    for option in options:
-        way, own = divmod(way, option.ways)
-        for member in option.members:
-            if own < member.ways:
-                yield member, own
-                break
-            own -= member.ways
 
 
 class Counter:
@@ -280,7 +314,7 @@ class Counter:
     def _between(self, group: int, low: int, high: int) -> int:
         """Choices of the groups after this one that cost `low` to `high` together."""
         costs, running = self._rest[group]
-        return running[bisect_right(costs, high)] - running[bisect_left(costs, low)]
+        return max(running[bisect_right(costs, high)] - running[bisect_left(costs, low)], 0)
 
     def _cumulative(self, group: int, low: int, high: int) -> list[int]:
         """Running count over this group's costs of choices from it on, within the window."""
