@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from noahnas import Arch, Space
 from noahnas.errors import SpaceError
@@ -27,7 +25,7 @@ OPERATORS = ["==", "!=", "<", "<=", ">", ">="]
 def comparisons(draw: st.DrawFn, names: list[str], blocks: int, gate: list[str]) -> str:
     name, other = draw(st.sampled_from(names)), draw(st.sampled_from(names))
     op = draw(st.sampled_from(OPERATORS))
-    kinds = ["depth", "dim", "depths", "dims"] + gate
+    kinds = ["depth", "dim", "depths", "dims", *gate]
     kind = draw(st.sampled_from(kinds))
     if kind == "depth":
         right = draw(st.sampled_from(["all", *map(str, range(blocks + 1))]))
@@ -175,9 +173,7 @@ def test_counts_and_draws_are_those_of_brute_force(space: Space, most: int, leas
 
 @settings(max_examples=150)
 @given(spaces(), st.integers(0, 2**32))
-def test_every_draw_is_in_the_space_and_its_vector_is_the_smallest(
-    space: Space, seed: int
-) -> None:
+def test_every_draw_is_in_the_space_and_its_vector_is_the_smallest(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
     if not space.size:
         return
@@ -213,9 +209,7 @@ def test_neighbours_are_mutual_and_distance_is_a_metric(space: Space) -> None:
 
 @settings(max_examples=100)
 @given(spaces(), st.integers(0, 120), st.integers(0, 2**32))
-def test_shrinking_leads_into_the_space_and_its_budget(
-    space: Space, most: int, seed: int
-) -> None:
+def test_shrinking_leads_into_the_space_and_its_budget(space: Space, most: int, seed: int) -> None:
     bounded = space.with_budget(most)
     if not bounded.size or not bounded.count():
         return

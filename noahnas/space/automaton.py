@@ -9,8 +9,9 @@ that the block shares with the next. Order rules and depths that rules ask for a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noahnas.space.genes import Part
 from noahnas.space.rules import ORDERS, Comparison, Ordered, Term, broken
@@ -18,8 +19,18 @@ from noahnas.space.schema import Value
 
 Price = Callable[[int, Mapping[str, Value]], int]  # of a dim > 0 with attributes, in one block
 Clause = tuple[Comparison | None, Comparison | None]  # a block breaks it: first true, second false
+Reach = tuple[int, int, int | None]  # blocks that a depth may still reach, the open group's dim
 View = tuple[tuple[Term, Value], ...]
 PRESENT = "(present)"  # what a rule about the number of modules asks of one
+
+
+class State(NamedTuple):
+    """All of the blocks before that decides what may follow."""
+
+    reaches: frozenset[Reach]
+    picked: tuple[int | None, ...]  # class of each attribute in the group that is open
+    lasts: tuple[Value, ...]  # for each order rule, the value in the last block with the module
+    had: int  # number of blocks with the module, where rules ask for it
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Option:
     """What a block may hold next, all of one price and with one state after it."""
 
     price: int
-    state: Hashable
+    state: State
     view: View  # values of the terms that rules between modules ask for
     members: tuple[Member, ...]
     ways: int
@@ -66,9 +77,7 @@ class ModuleAutomaton:
     part: Part
     price: Price | None
     limits: Limits
-    _steps: dict[tuple[int, frozenset[Hashable], int], frozenset[Hashable]] = field(
-        default_factory=dict
-    )
+    _steps: dict[tuple[int, frozenset[Reach], int], frozenset[Reach]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         part = self.part
@@ -103,17 +112,16 @@ class ModuleAutomaton:
         return list(found.values())
 
     @property
-    def start(self) -> Hashable:
+    def start(self) -> State:
         """The state before the first block."""
-        reaches = frozenset(
+        reaches: frozenset[Reach] = frozenset(
             (*self._clipped(self.part.reach(depth), 0), None) for depth in self.part.depths
         )
-        return (reaches, (None,) * len(self._names), (None,) * len(self.limits.orders), 0)
+        return State(reaches, (None,) * len(self._names), (None,) * len(self.limits.orders), 0)
 
-    def accepts(self, state: Hashable) -> bool:
+    def accepts(self, state: State) -> bool:
         """Whether what ends in this state is an architecture."""
-        assert isinstance(state, tuple)  # as all states here
-        return self.limits.counts is None or state[3] in self.limits.counts
+        return self.limits.counts is None or state.had in self.limits.counts
 
     @staticmethod
     def _clipped(reached: range, after: int) -> tuple[int, int]:
@@ -121,27 +129,24 @@ class ModuleAutomaton:
         start, stop = max(reached.start, after), reached.stop
         return (start, stop) if start < stop else (0, 0)
 
-    def _next(
-        self, block: int, reaches: frozenset[Hashable], dim: int
-    ) -> frozenset[Hashable]:
+    def _next(self, block: int, reaches: frozenset[Reach], dim: int) -> frozenset[Reach]:
         """What depths and group values remain when this block has `dim`."""
         key = (block, reaches, dim)
         if key not in self._steps:
-            found = set()
-            for start, stop, value in reaches:  # type: ignore[misc]
+            found: set[Reach] = set()
+            for start, stop, value in reaches:
                 here = start <= block < stop and bool(self.part.choices[block])
                 if dim not in self.part.choices[block] or value not in (None, dim) if here else dim:
                     continue
                 kept = (dim if here else value) if self._open[block] else None
                 found.add((*self._clipped(range(start, stop), block + 1), kept))
-            over = {(0, 0, None) if r[:2] == (0, 0) else r for r in found}
-            self._steps[key] = frozenset(over)
+            self._steps[key] = frozenset((0, 0, None) if r[1] == 0 else r for r in found)
         return self._steps[key]
 
-    def options(self, block: int, state: Hashable) -> list[Option]:
+    def options(self, block: int, state: State) -> list[Option]:
         """What this block may hold after `state`, merged where nothing tells it apart."""
-        reaches, picked, lasts, count = state  # type: ignore[misc]
-        merged: dict[tuple[int, Hashable, View], list[Member]] = {}
+        reaches, picked, lasts, count = state
+        merged: dict[tuple[int, State, View], list[Member]] = {}
         for dim in sorted({0, *self.part.choices[block]}):
             after = self._next(block, reaches, dim)
             if not after:
@@ -155,11 +160,11 @@ class ModuleAutomaton:
 
     def _add(
         self,
-        merged: dict[tuple[int, Hashable, View], list[Member]],
+        merged: dict[tuple[int, State, View], list[Member]],
         block: int,
         dim: int,
         picks: tuple[tuple[int, int, bool], ...],
-        after: frozenset[Hashable],
+        after: frozenset[Reach],
         picked: tuple[int | None, ...],
         lasts: tuple[Value, ...],
         count: int,
@@ -179,19 +184,23 @@ class ModuleAutomaton:
             count += counted
             chosen = {a: c for a, c, _ in picks}
             picked = tuple(chosen.get(a) for a in range(len(self._names)))
-        picked = tuple(
-            p if block in groups and groups[block][-1] > block else None
-            for p, groups in zip(picked, self._groups, strict=True)
-        ) if dim else tuple(
-            None if block in groups and groups[block][-1] == block else p
-            for p, groups in zip(picked, self._groups, strict=True)
+        picked = (
+            tuple(
+                p if block in groups and groups[block][-1] > block else None
+                for p, groups in zip(picked, self._groups, strict=True)
+            )
+            if dim
+            else tuple(
+                None if block in groups and groups[block][-1] == block else p
+                for p, groups in zip(picked, self._groups, strict=True)
+            )
         )
         ways = 1
         for a, c, fresh in picks:
             ways *= len(self.classes[a][c]) if fresh else 1
         price = self._price(dim, tuple(c for _, c, _ in picks))
         shown = tuple((term, seen[term]) for term in self.limits.viewed)
-        key = (price, (after, picked, lasts, count), shown)
+        key = (price, State(after, picked, lasts, count), shown)
         merged.setdefault(key, []).append(Member(dim, picks, ways))
 
     def _picks(
@@ -228,9 +237,7 @@ class ModuleAutomaton:
             self._prices[key] = self.price(dim, values)
         return self._prices[key]
 
-    def content(
-        self, members: Sequence[tuple[Member, int]]
-    ) -> dict[str, tuple[Value, ...]]:
+    def content(self, members: Sequence[tuple[Member, int]]) -> dict[str, tuple[Value, ...]]:
         """Dims and attributes of a path: in each block a member and which of its ways."""
         dims = tuple(member.dim for member, _ in members)
         found: dict[str, tuple[Value, ...]] = {"dim": dims}

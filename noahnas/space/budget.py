@@ -123,7 +123,7 @@ class Budget:
             given: Any = getattr(self, name)
             if given is not None:
                 try:
-                    object.__setattr__(self, name, read(given))  # type: ignore[operator]
+                    object.__setattr__(self, name, read(given))
                 except ValueError as e:
                     raise SpaceError("space", [Fault(0, 0, f"budget.{name}: {e}")]) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -177,6 +176,7 @@ class Census:
 
     def extreme(self, least: bool) -> Content:
         """One of the cheapest, or of the dearest, architectures."""
+
         def cost(case: Sequence[Paths]) -> float:
             return sum(p.first.low if least else -p.first.high for p in case)
 

@@ -147,7 +147,7 @@ class Prices:
         """FLOPs that may be added to the frozen backbone's."""
         assert self.space.budget  # asked of such spaces only
         amount: Any = self.space.budget.flops
-        return math.floor((amount.value - 1) * backbone_flops(self.space.shape))
+        return int((amount.value - 1) * backbone_flops(self.space.shape) // 1)
 
     def _in_time(self, arch: Arch) -> bool:
         assert self.space.budget  # asked of such spaces only

@@ -12,18 +12,19 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
 
 import numpy as np
 
-from noahnas.space.automaton import PRESENT, Member, ModuleAutomaton, Option, View
+from noahnas.space.automaton import PRESENT, Clause, Member, ModuleAutomaton, Option, State, View
 from noahnas.space.rules import AtMost, Term, broken
 from noahnas.space.schema import Value
 
 Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
+States = tuple[State, ...]  # of automata that move together
 Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
 STRETCHES = 64  # ways through some blocks that are told apart in one look
 MAX_WORK = 3_000_000  # sums of integers after which exact counting is given up: about a second
@@ -51,7 +52,7 @@ class Step:
     """An option of several automata at once."""
 
     price: int
-    state: Hashable
+    state: States
     members: tuple[tuple[Option, ...], ...]  # alternatives: an option of each automaton
     ways: int
 
@@ -77,33 +78,33 @@ class Joint:
     def __init__(
         self,
         automata: Sequence[ModuleAutomaton],
-        clauses: Sequence[object],
+        clauses: Sequence[Clause],
         at_most: Sequence[AtMost],
     ) -> None:
         self.automata = list(automata)
         self.clauses, self.at_most = list(clauses), list(at_most)
-        self._options: dict[tuple[int, int, Hashable], list[Option]] = {}
+        self._options: dict[tuple[int, int, State], list[Option]] = {}
 
     @property
-    def start(self) -> tuple[Hashable, ...]:
+    def start(self) -> States:
         """The state before the first block."""
         return tuple(a.start for a in self.automata)
 
-    def accepts(self, state: Sequence[Hashable]) -> bool:
+    def accepts(self, state: States) -> bool:
         """Whether what ends in this state is an architecture."""
         return all(a.accepts(s) for a, s in zip(self.automata, state, strict=True))
 
-    def _of(self, which: int, block: int, state: Hashable) -> list[Option]:
+    def _of(self, which: int, block: int, state: State) -> list[Option]:
         key = (which, block, state)
         if key not in self._options:
             self._options[key] = self.automata[which].options(block, state)
         return self._options[key]
 
-    def steps(self, block: int, state: Sequence[Hashable], work: Work) -> list[Step]:
+    def steps(self, block: int, state: States, work: Work) -> list[Step]:
         """What the block may hold after `state`."""
         rows = [self._of(i, block, s) for i, s in enumerate(state)]
         work.spend(math.prod(len(row) for row in rows))
-        merged: dict[tuple[int, Hashable], list[tuple[Option, ...]]] = {}
+        merged: dict[tuple[int, States], list[tuple[Option, ...]]] = {}
         for options in itertools.product(*rows):
             if self._allowed([o.view for o in options]):
                 key = (sum(o.price for o in options), tuple(o.state for o in options))
@@ -119,7 +120,7 @@ class Joint:
         values: dict[Term, Value] = dict(chain.from_iterable(views))
         present = sum(bool(v) for term, v in values.items() if term.attribute == PRESENT)
         return all(present <= rule.count for rule in self.at_most) and not any(
-            broken(first, second, values) for first, second in self.clauses  # type: ignore[misc]
+            broken(first, second, values) for first, second in self.clauses
         )
 
 
@@ -133,7 +134,9 @@ class Stretch:
     node: Node
     cost: int  # of the rest
 
-    def then(self, options: Sequence[tuple[tuple[Member, ...], int]], step: Step, node: Node) -> list[Stretch]:
+    def then(
+        self, options: Sequence[tuple[tuple[Member, ...], int]], step: Step, node: Node
+    ) -> list[Stretch]:
         """This stretch with one more block, for each of its members."""
         return [
             Stretch(
@@ -196,17 +199,17 @@ class Paths:
     def __init__(self, joint: Joint, blocks: int, work: Work) -> None:
         self.joint, self.blocks, self.work = joint, blocks, work
         self.first = Node()
-        layer: dict[Hashable, Node] = {joint.start: self.first}
+        layer: dict[States, Node] = {joint.start: self.first}
         self._layers = [layer]
         for block in range(blocks):
-            after: dict[Hashable, Node] = {}
+            after: dict[States, Node] = {}
             for state, node in layer.items():
-                for step in joint.steps(block, state, work):  # type: ignore[arg-type]
+                for step in joint.steps(block, state, work):
                     node.on.append((step, after.setdefault(step.state, Node())))
             layer = after
             self._layers.append(layer)
         for state, node in layer.items():
-            node.ends = joint.accepts(state)  # type: ignore[arg-type]
+            node.ends = joint.accepts(state)
             if node.ends:
                 node.low = node.high = 0
         for layer in reversed(self._layers[:-1]):
@@ -283,9 +286,7 @@ class Paths:
                 for column, member in zip(columns, members, strict=True):
                     own, which = divmod(own, member.ways)
                     column.append((member, which))
-        return {
-            a.part.name: a.content(column) for a, column in zip(automata, columns, strict=True)
-        }
+        return {a.part.name: a.content(column) for a, column in zip(automata, columns, strict=True)}
 
 
 class Counter:

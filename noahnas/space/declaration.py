@@ -141,7 +141,7 @@ def schema_of(module: str) -> Mapping[str, Attribute]:
     Raises:
         SpaceError: if no such module is installed.
     """
-    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknown)
+    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknownError)
     schema: Mapping[str, Attribute] = kind.attributes
     return schema
 
@@ -159,7 +159,7 @@ def params_of(module: str, shape: Shape, dim: int, **attributes: Value) -> int:
     Raises:
         SpaceError: if no such module is installed.
     """
-    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknown)
+    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknownError)
     return int(kind.params(shape, dim, **attributes))
 
 
@@ -169,14 +169,14 @@ def flops_of(module: str, shape: Shape, dim: int, **attributes: Value) -> int:
     Raises:
         SpaceError: if no such module is installed, or it does not tell.
     """
-    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknown)
+    kind: Any = resolve("noahnas.modules", module, "module", ModuleUnknownError)
     told: Callable[..., int] | None = getattr(kind, "flops", None)
     if told is None:
         raise _refused(f"module '{module}' does not tell its FLOPs: leave out budget.flops")
     return int(told(shape, dim, **attributes))
 
 
-class ModuleUnknown(SpaceError):
+class ModuleUnknownError(SpaceError):
     """A prompt module that is not installed."""
 
     def __init__(self, message: str) -> None:

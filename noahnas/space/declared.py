@@ -15,9 +15,7 @@ Told = Callable[[str, str], None]  # key of the declaration, what is wrong with 
 RESERVED = ("dim", "depth", "from", "tie", "blocks")  # keys of a module that are no attributes
 
 
-def declared_faults(
-    modules: Mapping[str, ModuleSpace], rules: Sequence[Rule], told: Told
-) -> None:
+def declared_faults(modules: Mapping[str, ModuleSpace], rules: Sequence[Rule], told: Told) -> None:
     """Tell every fault: unknown modules, attributes that their schema refuses, stray rules."""
     if not modules:
         told("modules", "no modules")
@@ -51,7 +49,8 @@ def rule_faults(rule: Rule, modules: Mapping[str, ModuleSpace]) -> list[str]:
     found = []
     for term in dict.fromkeys(terms_of(rule)):
         if term.module not in modules:
-            found.append(f"the space has no {unknown('module', term.module, modules).removeprefix('unknown ')}")
+            known = unknown("module", term.module, modules)
+            found.append(f"the space has no {known.removeprefix('unknown ')}")
             continue
         offered = modules[term.module].offered
         if term.attribute not in ("dim", "depth", *offered):
@@ -78,9 +77,11 @@ def _comparison_faults(
     kind = (int, float) if numbers else (type(part.right),)
     if not any(_alike(part.right, v) for v in values) or type(part.right) not in kind:
         told = ", ".join(map(str, values))
-        return [f"{term} is one of {told}; it is never {part.right}"] if not numbers else [
-            f"{term} is a number, not {part.right}"
-        ]
+        return (
+            [f"{term} is one of {told}; it is never {part.right}"]
+            if not numbers
+            else [f"{term} is a number, not {part.right}"]
+        )
     if not numbers and part.op not in ("==", "!="):
         return [f"{term} is no number; compare it with == or !="]
     return []

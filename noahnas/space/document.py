@@ -74,8 +74,7 @@ def parse(text: str, source: str, error: Raise = FileError) -> Node:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                mark = event.start_mark
-                deep = Fault(mark.line + 1, mark.column + 1, f"nested more than {MAX_DEPTH} deep")
+                deep = Fault(*_place(event), f"nested more than {MAX_DEPTH} deep")
                 raise error(source, [*faults, deep])
             faults += _form(event)
         if faults:
@@ -95,9 +94,13 @@ def parse(text: str, source: str, error: Raise = FileError) -> Node:
     return node
 
 
-def _form(event: yaml.Event) -> list[Fault]:
+def _place(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _form(event: yaml.Event) -> list[Fault]:
+    line, column = _place(event)
     if isinstance(event, yaml.AliasEvent):
         return [Fault(line, column, f"alias '*{event.anchor}': write the value out")]
     found = []
@@ -192,9 +195,7 @@ class Checker:
         self.fault(node, f"{what} must be text, not {describe(node)}")
         return ""
 
-    def integer(
-        self, node: Node, what: str, minimum: int = 0, maximum: int = 10**18
-    ) -> int:
+    def integer(self, node: Node, what: str, minimum: int = 0, maximum: int = 10**18) -> int:
         """A whole number from `minimum` to `maximum`."""
         if isinstance(node.value, int) and not isinstance(node.value, bool):
             if minimum <= node.value <= maximum:

@@ -153,9 +153,7 @@ def _tight(space: Space) -> SpaceError:
 def shrink(space: Space, arch: Arch, rng: np.random.Generator) -> Arch:
     """As `Space.shrink`."""
     space.check_budget()
-    reason = space.misfit(arch) if not space.rules else None
-    vector = list(_vector(space, arch))
-    assert not reason
+    vector = space.vector(arch)
     while not space.feasible(arch):
         active = space.active(vector)
         high = [i for i, index in enumerate(vector) if index and active[i]]
@@ -166,12 +164,6 @@ def shrink(space: Space, arch: Arch, rng: np.random.Generator) -> Arch:
     if not violations(space, arch) and space.feasible(arch):
         return arch
     return _repaired(space, vector, rng) or space.sample(rng)[0]
-
-
-def _vector(space: Space, arch: Arch) -> list[int]:
-    """The smallest gene vector, rules apart."""
-    values = space._values(space.canonical(arch))
-    return [i for name, part in space.parts.items() for i in part.encodings(values[name])[0]]
 
 
 def _repaired(space: Space, vector: list[int], rng: np.random.Generator) -> Arch | None:

@@ -1,4 +1,4 @@
-"""Genes: what a space declares of a module, compiled to ordinal choices over a backbone's blocks."""
+"""Genes: what a space declares of a module, compiled to ordinal choices over the blocks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Part:
         return Gene(name, choices, self.name, attribute, blocks, whole)
 
     def decode(self, indices: Sequence[int]) -> dict[str, tuple[Value, ...]]:
-        """Dims and attributes in canonical form: no attribute at its default, none of what is absent."""
+        """Dims and attributes in canonical form: no default, and nothing of what is absent."""
         values = [gene.choices[i] for gene, i in zip(self.genes, indices, strict=True)]
         reached = self.reach(int(values[0] or 0))
         dims: list[int] = [0] * self.blocks
@@ -93,7 +93,8 @@ class Part:
         return {
             key: row
             for key, row in found.items()
-            if key == "dim" or any(d and v != self.defaults[key] for d, v in zip(dims, row, strict=True))
+            if key == "dim"
+            or any(d and v != self.defaults[key] for d, v in zip(dims, row, strict=True))
         }
 
     def active(self, indices: Sequence[int]) -> list[bool]:
@@ -130,9 +131,7 @@ class Part:
                     return []
                 tail.append(gene.choices.index(there.pop()) if there else 0)
         heads = (self._encoded(values["dim"], depth) for depth in self.depths)
-        return [
-            [index, *head, *tail] for index, head in enumerate(heads) if head is not None
-        ]
+        return [[index, *head, *tail] for index, head in enumerate(heads) if head is not None]
 
     def _encoded(self, dims: Sequence[Value], depth: int) -> list[int] | None:
         reached = self.reach(depth)
@@ -145,7 +144,7 @@ class Part:
             choices = self.choices[group[0]]
             if len(there) > 1 or not there <= set(choices):
                 return None
-            found.append(choices.index(there.pop()) if there else 0)  # type: ignore[arg-type]
+            found.append(choices.index(there.pop()) if there else 0)
         return found
 
     def misfit(self, values: Values) -> str | None:
@@ -164,7 +163,9 @@ class Part:
                 return f"{self.name}.{name} {strange[0]} is none of {list(choices)}"
             for group in self.attribute_groups[name]:
                 if len({row[b] for b in group if values["dim"][b]}) > 1:
-                    return f"{self.name}.{name} differs between blocks {_span(group)}, which share it"
+                    return (
+                        f"{self.name}.{name} differs between blocks {_span(group)}, which share it"
+                    )
         return self._misfit_of_dims(values["dim"])
 
     def _misfit_of_dims(self, dims: Sequence[Value]) -> str:
@@ -219,8 +220,16 @@ def compile_part(name: str, declared: ModuleSpace, blocks: int, told: Told) -> P
         return None
     start = declared.start == "last"
     return Part(
-        name, blocks, depths, start, tuple(choices), tuple(groups), attributes, attribute_groups, defaults
-    )  # fmt: skip
+        name,
+        blocks,
+        depths,
+        start,
+        tuple(choices),
+        tuple(groups),
+        attributes,
+        attribute_groups,
+        defaults,
+    )
 
 
 def _depths(
@@ -260,7 +269,10 @@ def _choices(
             continue
         twice = [block for block in selected if block in chosen]
         if twice:
-            fault(key, f"{name}.blocks: '{text}' and '{chosen[twice[0]]}' both select block {twice[0]}")
+            fault(
+                key,
+                f"{name}.blocks: '{text}' and '{chosen[twice[0]]}' both select block {twice[0]}",
+            )
         for block in selected:
             chosen[block] = text
             found[block] = tuple(dims)

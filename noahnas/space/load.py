@@ -67,12 +67,7 @@ def _extended(root: Node, folder: Path | None, chain: list[str], faults: list[Fa
         return root
     node = root.value["extends"]
     try:
-        text, source, beside, identity = _base(node, folder)
-        if identity in chain:
-            names = " → ".join(Path(link).name for link in [*chain, identity])
-            raise ValueError(f"extends goes round in a circle: {names}")
-        if len(chain) >= MAX_CHAIN:
-            raise ValueError(f"more than {MAX_CHAIN} spaces extend each other")
+        text, source, beside, identity = _base(node, folder, chain)
         base = parse(text, source, SpaceError)
     except ValueError as e:
         faults.append(Fault(node.line, node.column, str(e), node.source))
@@ -84,13 +79,23 @@ def _extended(root: Node, folder: Path | None, chain: list[str], faults: list[Fa
     return _merged(_without(base, "name", "description"), _without(root, "extends"), "", faults)
 
 
-def _base(node: Node, folder: Path | None) -> tuple[str, str, Path | None, str]:
+def _base(node: Node, folder: Path | None, chain: list[str]) -> tuple[str, str, Path | None, str]:
     """Text, source, folder and identity of the space that is named.
 
     Raises:
-        ValueError: if there is none, or its path leads where it may not.
+        ValueError: if there is none, its path leads where it may not, or it is in the chain.
         SpaceError: if its file cannot be read.
     """
+    found = _located(node, folder)
+    if found[3] in chain:
+        names = " → ".join(Path(link).name for link in [*chain, found[3]])
+        raise ValueError(f"extends goes round in a circle: {names}")
+    if len(chain) >= MAX_CHAIN:
+        raise ValueError(f"more than {MAX_CHAIN} spaces extend each other")
+    return found
+
+
+def _located(node: Node, folder: Path | None) -> tuple[str, str, Path | None, str]:
     given = node.value
     if not isinstance(given, str) or not given:
         raise ValueError(f"extends must be a space's name or a path, not {describe(node)}")

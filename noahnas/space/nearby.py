@@ -44,7 +44,7 @@ def neighbours(space: Space, arch: Arch) -> list[Arch]:
     space.encode(arch)  # raises if it is not in the space
     arch = space.canonical(arch)
     found: dict[Arch, None] = {}
-    values = space._values(arch)
+    values = space.values(arch)
     parts = {
         name: part.decode(part.encodings(values[name])[0]) for name, part in space.parts.items()
     }
@@ -90,7 +90,9 @@ def _opened(
     vectors = [vector]
     for j in new:
         vectors = [
-            [*v[:j], index, *v[j + 1 :]] for v in vectors for index in range(len(part.genes[j].choices))
+            [*v[:j], index, *v[j + 1 :]]
+            for v in vectors
+            for index in range(len(part.genes[j].choices))
         ]
     yield from vectors
 
@@ -104,7 +106,7 @@ def distance(space: Space, first: Arch, second: Arch) -> int:
         reason = space.misfit(arch)
         if reason:
             raise ArchError(reason)
-    a, b = (space._values(space.canonical(arch)) for arch in (first, second))
+    a, b = (space.values(space.canonical(arch)) for arch in (first, second))
     total = 0
     for name, part in space.parts.items():
         one, two = part.filled(a[name]), part.filled(b[name])

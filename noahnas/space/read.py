@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from noahnas.errors import Fault, SpaceError, unknown
+from noahnas.errors import Fault, SpaceError
 from noahnas.registry import installed
 from noahnas.space.budget import Budget, flops_amount, latency_amount, params_amount
 from noahnas.space.declaration import (
@@ -16,7 +16,6 @@ from noahnas.space.declaration import (
     Depth,
     ModuleSpace,
     fault_of,
-    order,
     plain,
     read_depth,
     schema_of,
@@ -101,8 +100,8 @@ class _Reader:
         for key in schema:
             if key in keys:
                 choices = self._attribute(keys[key], f"{name}.{key}")
-                for value, at in choices[0]:
-                    fault = fault_of(schema[key], value)
+                for choice, at in choices[0]:
+                    fault = fault_of(schema[key], choice)
                     if fault:
                         self.check.fault(at, f"{name}.{key} {fault}")
                 if len(self.check.faults) == before:
@@ -229,7 +228,9 @@ class _Reader:
             self.check.fault(keys["step"], f"{what}.step must be more than 0, not {float(step):g}")
             return []
         if "factor" in keys and (factor <= 1 or start <= 0):
-            self.check.fault(keys["factor"], f"{what}: a factor is more than 1, and from more than 0")
+            self.check.fault(
+                keys["factor"], f"{what}: a factor is more than 1, and from more than 0"
+            )
             return []
         values = [start]
         while values[-1] < stop and len(values) <= MAX_CHOICES:
@@ -239,7 +240,9 @@ class _Reader:
             return []
         if values[-1] != stop:
             last, end = float(values[-2]), float(stop)
-            self.check.fault(keys["to"], f"{what}: to ({end:g}) is not reached; the last is {last:g}")
+            self.check.fault(
+                keys["to"], f"{what}: to ({end:g}) is not reached; the last is {last:g}"
+            )
             return []
         return [int(v) if v.denominator == 1 else float(v) for v in values]
 

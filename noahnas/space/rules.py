@@ -15,6 +15,7 @@ block; in a block without the module the dim is 0, and what is said of its attri
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,10 @@ OPERATORS: dict[str, Callable[..., bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-ORDERS = {"non-decreasing": operator.le, "non-increasing": operator.ge}
+ORDERS: dict[str, Callable[..., bool]] = {
+    "non-decreasing": operator.le,
+    "non-increasing": operator.ge,
+}
 FORMS = (
     "a rule is 'at most N modules per block', 'M.dim non-decreasing', 'A OP B' or "
     "'if A OP B then C OP D', such as 'if vpt.depth == all then adapter.dim <= 16'"
@@ -248,7 +252,7 @@ def breaks(
         dim = Term(rule.term.module, "dim")
         values = [value(rule.term, i) for i in range(blocks) if value(dim, i)]
         in_order = ORDERS[rule.order]
-        return sum(not in_order(a, b) for a, b in zip(values, values[1:], strict=False))  # type: ignore[operator]
+        return sum(not in_order(a, b) for a, b in itertools.pairwise(values))
     condition = rule.condition if isinstance(rule, Implies) else None
     conclusion = rule.conclusion if isinstance(rule, Implies) else rule
     once = conclusion.of_depth and (condition is None or condition.of_depth)

@@ -148,8 +148,12 @@ class Space:
                 fraction that is not a whole number of blocks, selectors that overlap or are empty.
         """
         given: dict[str, Any] = {
-            "blocks": blocks, "width": width, "hidden": hidden, "tokens": tokens, "classes": classes,
-        }  # fmt: skip
+            "blocks": blocks,
+            "width": width,
+            "hidden": hidden,
+            "tokens": tokens,
+            "classes": classes,
+        }
         if width is not None:
             given["hidden"] = hidden or 0
         given = {key: value for key, value in given.items() if value is not None}
@@ -270,13 +274,25 @@ class Space:
         reason = self.misfit(arch)
         if reason:
             raise ArchError(reason)
-        values = self._values(arch)
-        return tuple(i for name, part in self.parts.items() for i in part.encodings(values[name])[0])
+        return tuple(self.vector(arch))
 
-    def _values(self, arch: Arch) -> dict[str, Mapping[str, Sequence[Value]]]:
+    def vector(self, arch: Arch) -> list[int]:
+        """The smallest gene vector that decodes to `arch`, rules apart.
+
+        Raises:
+            ArchError: if an attribute or a dim is none of the choices.
+        """
+        values = self.values(self.canonical(arch))
+        encodings = {name: part.encodings(values[name]) for name, part in self.parts.items()}
+        if not all(encodings.values()) or not set(arch.modules) <= set(self.parts):
+            raise ArchError(self.misfit(arch) or "the arch is not in the space")
+        return [index for found in encodings.values() for index in found[0]]
+
+    def values(self, arch: Arch) -> dict[str, Mapping[str, Sequence[Value]]]:
         """Every module's values, absent ones' dims being 0, attributes as the arch states them."""
         absent = {"dim": (0,) * self.blocks}
-        return {name: arch[name] if name in arch else absent for name in self.parts}
+        present = {name: arch[name] for name in arch.modules}
+        return {name: present.get(name, absent) for name in self.parts}
 
     def canonical(self, arch: Arch) -> Arch:
         """The arch without attributes that are at their default wherever their module is."""
@@ -290,7 +306,7 @@ class Space:
                 key: row
                 for key, row in part.items()
                 if key not in schema
-                or any(d and v != schema[key].default for d, v in zip(part["dim"], row, strict=True))
+                or any(row[i] != schema[key].default for i, dim in enumerate(part["dim"]) if dim)
             }
         return Arch.trusted(kept)
 
@@ -308,7 +324,7 @@ class Space:
         for name in arch.modules:
             if name not in self.modules:
                 return unknown("module", name, self.modules)
-        values = self._values(self.canonical(arch))
+        values = self.values(self.canonical(arch))
         for name, part in self.parts.items():
             reason = part.misfit(values[name])
             if reason:
