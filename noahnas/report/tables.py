@@ -64,30 +64,3 @@ def scores(measured: Mapping[str, Any]) -> str:
         f"{measured['accuracy']:.1%} accuracy · {measured['balanced_accuracy']:.1%} class-balanced "
         f"· loss {measured['loss']:.3f} · {measured['passes']} images"
     )
-
-
-def checked_table(file: str, found: Mapping[str, Any]) -> Table:
-    """A space file without faults: its size and what its architectures cost."""
-    table = Table(title=f"{file}: no faults", show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("bound to", f"{found['blocks']} blocks of width {found['width']}")
-    table.add_row("architectures", f"{found['size']} distinct, over {found['genes']} genes")
-    table.add_row("prompt parameters", f"{found['cheapest']:,} to {found['dearest']:,}")
-    if found["budget"] is None:
-        table.add_row("budget", "none")
-    else:
-        share = found["feasible_share_of_paper_prior"]
-        table.add_row("budget", f"{found['budget']:,} parameters")
-        table.add_row("feasible", f"{found['feasible']}; {share:.1%} of the paper prior")
-    return table
-
-
-def space_table(rows: list[tuple[str, str, str, str]]) -> Table:
-    """Shipped spaces: name, size, budget, description."""
-    table = Table(caption="sizes at 12 blocks; the budget is not applied")
-    for heading in ("space", "architectures", "budget", "description"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "space")
-    for row in rows:
-        table.add_row(*row)
-    return table
