@@ -9,8 +9,9 @@ from functools import cached_property
 from itertools import accumulate
 
 from noahnas.space.automaton import PRESENT, Clause, Limits, ModuleAutomaton
-from noahnas.space.count import Content, Counter, Joint, Paths, UncountableError, Work
+from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
+from noahnas.space.paths import Joint, UncountableError, Work
 from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, terms_of
 from noahnas.space.schema import Value
 

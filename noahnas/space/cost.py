@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from noahnas.space.arch import Arch
 from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_flops, backbone_params
 from noahnas.space.cases import Census
-from noahnas.space.count import UncountableError
 from noahnas.space.declaration import flops_of, params_of
+from noahnas.space.paths import UncountableError
 from noahnas.space.schema import Value
 
 if TYPE_CHECKING:

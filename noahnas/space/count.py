@@ -9,182 +9,18 @@ one uniform architecture.
 
 from __future__ import annotations
 
-import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
 
 import numpy as np
 
-from noahnas.space.automaton import PRESENT, Clause, Member, ModuleAutomaton, Option, State, View
-from noahnas.space.rules import AtMost, Term, broken
+from noahnas.space.paths import Joint, Node, Picked, States, Stretch, Table, Work
 from noahnas.space.schema import Value
 
-Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
-States = tuple[State, ...]  # of automata that move together
 Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
-STRETCHES = 64  # ways through some blocks that are told apart in one look
-MAX_WORK = 3_000_000  # sums of integers after which exact counting is given up: about a second
-
-
-class UncountableError(Exception):
-    """Counting would take too long."""
-
-
-class Work:
-    """What counting has cost so far."""
-
-    def __init__(self, limit: int = MAX_WORK) -> None:
-        self.left = limit
-
-    def spend(self, steps: int) -> None:
-        """Raise UncountableError if there is not so much left."""
-        self.left -= steps
-        if self.left < 0:
-            raise UncountableError
-
-
-@dataclass(frozen=True)
-class Step:
-    """An option of several automata at once."""
-
-    price: int
-    state: States
-    members: tuple[tuple[Option, ...], ...]  # alternatives: an option of each automaton
-    ways: int
-
-    @cached_property
-    def each(self) -> list[tuple[tuple[Member, ...], int]]:
-        """Its alternatives one by one, a member of each automaton, and in how many ways."""
-        return [
-            (members, math.prod(m.ways for m in members))
-            for options in self.members
-            for members in itertools.product(*(o.members for o in options))
-        ]
-
-
-class Joint:
-    """Automata that move together, because rules between their modules look at single blocks.
-
-    Args:
-        automata: of the modules.
-        clauses: that no block may break.
-        at_most: how many of the modules a block may have.
-    """
-
-    def __init__(
-        self,
-        automata: Sequence[ModuleAutomaton],
-        clauses: Sequence[Clause],
-        at_most: Sequence[AtMost],
-    ) -> None:
-        self.automata = list(automata)
-        self.clauses, self.at_most = list(clauses), list(at_most)
-        self._options: dict[tuple[int, int, State], list[Option]] = {}
-
-    @property
-    def start(self) -> States:
-        """The state before the first block."""
-        return tuple(a.start for a in self.automata)
-
-    def accepts(self, state: States) -> bool:
-        """Whether what ends in this state is an architecture."""
-        return all(a.accepts(s) for a, s in zip(self.automata, state, strict=True))
-
-    def _of(self, which: int, block: int, state: State) -> list[Option]:
-        key = (which, block, state)
-        if key not in self._options:
-            self._options[key] = self.automata[which].options(block, state)
-        return self._options[key]
-
-    def steps(self, block: int, state: States, work: Work) -> list[Step]:
-        """What the block may hold after `state`."""
-        rows = [self._of(i, block, s) for i, s in enumerate(state)]
-        work.spend(math.prod(len(row) for row in rows))
-        merged: dict[tuple[int, States], list[tuple[Option, ...]]] = {}
-        for options in itertools.product(*rows):
-            if self._allowed([o.view for o in options]):
-                key = (sum(o.price for o in options), tuple(o.state for o in options))
-                merged.setdefault(key, []).append(options)
-        return [
-            Step(price, after, tuple(members), sum(math.prod(o.ways for o in m) for m in members))
-            for (price, after), members in merged.items()
-        ]
-
-    def _allowed(self, views: Sequence[View]) -> bool:
-        if not self.clauses and not self.at_most:
-            return True
-        values: dict[Term, Value] = dict(chain.from_iterable(views))
-        present = sum(bool(v) for term, v in values.items() if term.attribute == PRESENT)
-        return all(present <= rule.count for rule in self.at_most) and not any(
-            broken(first, second, values) for first, second in self.clauses
-        )
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Some blocks of a path: what they hold, and where the path goes on."""
-
-    dims: tuple[tuple[int, ...], ...]  # of each automaton, block by block
-    members: tuple[tuple[tuple[Member, ...], int], ...]  # per block: of each automaton; ways
-    ways: int
-    node: Node
-    cost: int  # of the rest
-
-    def then(
-        self, options: Sequence[tuple[tuple[Member, ...], int]], step: Step, node: Node
-    ) -> list[Stretch]:
-        """This stretch with one more block, for each of its members."""
-        return [
-            Stretch(
-                tuple((*d, m.dim) for d, m in zip(self.dims, members, strict=True)),
-                (*self.members, (members, ways)),
-                self.ways * ways,
-                node,
-                self.cost - step.price,
-            )
-            for members, ways in options
-        ]
-
-
-class Node:
-    """A state after some blocks, and the ways on from it."""
-
-    __slots__ = ("_walk", "ends", "high", "low", "on", "table")
-
-    def __init__(self) -> None:
-        self.on: list[tuple[Step, Node]] = []
-        self.ends = False
-        self.low, self.high = math.inf, -math.inf  # of the costs of what may follow
-        self.table: Table = {}
-        self._walk: dict[int, tuple[list[int], list[tuple[Stretch, int]]]] = {}
-
-    def walk(self, cost: int, width: int) -> tuple[list[int], list[tuple[Stretch, int]]]:
-        """Stretches that a path of exactly `cost` may begin with, and running counts of paths.
-
-        A stretch is as many blocks as there are at most `STRETCHES` ways through.
-        """
-        found = self._walk.get(cost)
-        if found is None:
-            stretches = [Stretch(((),) * width, (), 1, self, cost)]
-            while stretches and stretches[0].node.on:
-                longer = [
-                    further
-                    for stretch in stretches
-                    for step, node in stretch.node.on
-                    if stretch.cost - step.price in node.table
-                    for further in stretch.then(step.each, step, node)
-                ]
-                if len(longer) > STRETCHES and stretches[0].members:
-                    break
-                stretches = longer
-            pairs = [(s, s.node.table[s.cost]) for s in stretches]
-            found = (list(accumulate(s.ways * after for s, after in pairs)), pairs)
-            self._walk[cost] = found
-        return found
 
 
 class Paths:
@@ -198,6 +34,8 @@ class Paths:
 
     def __init__(self, joint: Joint, blocks: int, work: Work) -> None:
         self.joint, self.blocks, self.work = joint, blocks, work
+        self._names = [a.part.name for a in joint.automata]
+        self._plain = not any(a.part.attributes for a in joint.automata)
         self.first = Node()
         layer: dict[States, Node] = {joint.start: self.first}
         self._layers = [layer]
@@ -217,7 +55,6 @@ class Paths:
                 node.on = [(step, n) for step, n in node.on if n.low <= n.high]
                 node.low = min((s.price + n.low for s, n in node.on), default=math.inf)
                 node.high = max((s.price + n.high for s, n in node.on), default=-math.inf)
-        self._counted = False
 
     @property
     def empty(self) -> bool:
@@ -258,35 +95,29 @@ class Paths:
             way, index = divmod(index, after) if stretch.ways > 1 else (0, index)
             node, cost = stretch.node, stretch.cost
             taken.append((stretch, way))
-        return self._content(taken)
+        if self._plain:
+            rows = [s.dims if s.step is None else s.dims_of(way) for s, way in taken]
+            return {
+                name: {"dim": tuple(chain.from_iterable(row[i] for row in rows))}
+                for i, name in enumerate(self._names)
+            }
+        return self._content([block for s, way in taken for block in s.blocks_of(way)])
 
     def extreme(self, least: bool) -> Content:
         """The first of the cheapest, or of the dearest, choices."""
         node = self.first
-        path = Stretch(((),) * len(self.joint.automata), (), 1, node, 0)
+        picked = []
         while node.on:
             wanted = node.low if least else node.high
             step, node = next(
                 (s, n) for s, n in node.on if s.price + (n.low if least else n.high) == wanted
             )
-            path = path.then(step.each[:1], step, node)[0]
-        return self._content([(path, 0)])
+            picked.append(step.pick(0))
+        return self._content(picked)
 
-    def _content(self, taken: Sequence[tuple[Stretch, int]]) -> Content:
-        automata = self.joint.automata
-        if not any(a.part.attributes for a in automata):
-            return {
-                a.part.name: {"dim": tuple(chain.from_iterable(s.dims[i] for s, _ in taken))}
-                for i, a in enumerate(automata)
-            }
-        columns: list[list[tuple[Member, int]]] = [[] for _ in automata]
-        for stretch, way in taken:
-            for members, ways in stretch.members:
-                way, own = divmod(way, ways)
-                for column, member in zip(columns, members, strict=True):
-                    own, which = divmod(own, member.ways)
-                    column.append((member, which))
-        return {a.part.name: a.content(column) for a, column in zip(automata, columns, strict=True)}
+    def _content(self, blocks: Sequence[Picked]) -> Content:
+        pairs = zip(self.joint.automata, zip(*blocks, strict=True), strict=True)
+        return {automaton.part.name: automaton.content(column) for automaton, column in pairs}
 
 
 class Counter:

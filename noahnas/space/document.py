@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,10 @@ def read(path: Path, error: Raise = FileError) -> str:
         NoahnasError: built by `error`, if it is absent, a directory, too large or not UTF-8.
     """
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        kind = path.stat()
+        if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
+            raise error(str(path), [Fault(0, 0, "is no regular file")])
+        if stat.S_ISREG(kind.st_mode) and kind.st_size > MAX_BYTES:
             raise error(str(path), [Fault(0, 0, f"larger than {MAX_BYTES} bytes")])
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -83,7 +87,9 @@ def parse(text: str, source: str, error: Raise = FileError) -> Node:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise error(source, [Fault(*place, f"not YAML: {e.problem or e.context}")]) from None
+        told = str(e.problem or e.context)
+        hint = "; indent with spaces" if r"'\t'" in told else ""
+        raise error(source, [Fault(*place, f"not YAML: {told}{hint}")]) from None
     except (yaml.YAMLError, RecursionError) as e:
         raise error(source, [Fault(1, 1, f"not YAML: {str(e).splitlines()[0]}")]) from None
     if root is None:

@@ -10,8 +10,9 @@ import numpy as np
 from noahnas.errors import SpaceError
 from noahnas.space.arch import Arch
 from noahnas.space.cases import Census
-from noahnas.space.count import UncountableError, uniform_below
+from noahnas.space.count import uniform_below
 from noahnas.space.nearby import violations
+from noahnas.space.paths import UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space

@@ -22,7 +22,7 @@ from noahnas.space.declaration import (
 )
 from noahnas.space.declared import RESERVED, rule_faults
 from noahnas.space.document import Checker, Node, Place, describe
-from noahnas.space.rules import Rule, parse_rule
+from noahnas.space.rules import Rule, parse_rule, terms_of
 from noahnas.space.schema import Value
 from noahnas.space.selectors import check_selector
 from noahnas.space.space import Space
@@ -38,11 +38,11 @@ def read_space(root: Node, source: str, faults: list[Fault]) -> Space:
     Raises:
         SpaceError: with every fault's line and column.
     """
-    reader = _Reader()
+    reader = _Reader(whole=not faults)
     reader.check.faults += faults
     top = reader.check.mapping(root, "a space", KEYS)
     for key in ("name", "modules"):
-        if key not in top and isinstance(root.value, dict):
+        if key not in top and isinstance(root.value, dict) and (reader.whole or key == "name"):
             reader.check.fault(root, f"'{key}' is missing")
     name = reader.text(top, "name")
     description = reader.text(top, "description")
@@ -55,9 +55,15 @@ def read_space(root: Node, source: str, faults: list[Fault]) -> Space:
 
 
 class _Reader:
-    """Reads declarations out of nodes, and gathers faults and places."""
+    """Reads declarations out of nodes, and gathers faults and places.
 
-    def __init__(self) -> None:
+    Args:
+        whole: whether all of the document is there; if what it extends is not, nothing is missing.
+    """
+
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+        self.refused: set[str] = set()  # modules with faults
         self.check = Checker()
         self.places: dict[str, Place] = {}
 
@@ -76,6 +82,7 @@ class _Reader:
         if node.value == {}:
             self.check.fault(node, f"modules must name at least one of {', '.join(known)}")
         found = {name: self._module(name, part) for name, part in entries.items()}
+        self.refused = set(node.keys) - {name for name, part in found.items() if part}
         return {name: part for name, part in found.items() if part}
 
     def _module(self, name: str, node: Node) -> ModuleSpace | None:
@@ -86,7 +93,8 @@ class _Reader:
         keys = self.check.mapping(node, name, (*RESERVED, *schema))
         for key, value in keys.items():
             self.put(f"{name}.{key}", value)
-        if "dim" not in keys and "blocks" not in keys and isinstance(node.value, dict):
+        named = {"dim", "blocks"} & set(keys) or set(given) - set(keys)  # a slip of the pen is one
+        if not named and self.whole and isinstance(node.value, dict):
             self.check.fault(node, f"{name}: 'dim' is missing, for example dim: [1, 5, 10]")
         dim = self._dims(keys["dim"], f"{name}.dim") if "dim" in keys else ()
         depth = self._depths(keys["depth"], f"{name}.depth") if "depth" in keys else ()
@@ -208,6 +216,8 @@ class _Reader:
         """The values of `{from: 4, to: 32, step: 4}` or `{from: 4, to: 64, factor: 2}`."""
         keys = self.check.mapping(node, what, RANGE)
         form = f"{what} must be a list, or a range such as {{from: 4, to: 32, step: 4}}"
+        if set(node.value or ()) - set(keys):  # type: ignore[arg-type]  # a mapping
+            return []
         if not {"from", "to"} <= set(keys) or ("step" in keys) == ("factor" in keys):
             self.check.fault(node, f"{form}: it needs from, to, and either step or factor")
             return []
@@ -251,7 +261,7 @@ class _Reader:
     def budget(self, node: Node) -> Budget | None:
         self.put("budget", node)
         keys = self.check.mapping(node, "budget", ("params", "flops", "latency"))
-        if not keys and isinstance(node.value, dict) and not self.check.faults:
+        if node.value == {}:
             self.check.fault(node, "budget: 'params' is missing, for example params: 0.64M")
         given: dict[str, object] = {}
         for key, value in keys.items():
@@ -260,7 +270,7 @@ class _Reader:
             params = keys["params"]
             if isinstance(params.value, dict):
                 parts = self.check.mapping(params, "budget.params", ("max", "min", "head"))
-                if not {"max", "min"} & set(parts):
+                if not {"max", "min"} & set(parts) and set(parts) == set(params.value):
                     self.check.fault(params, "budget.params needs max, min or both")
                 for part, field in (("max", "params"), ("min", "least")):
                     if part in parts:
@@ -316,7 +326,7 @@ class _Reader:
                 self.check.fault(item, f"rule '{rule}' stands twice")
             else:
                 found.append(rule)
-                if not self.check.faults:
+                if not self.refused & {term.module for term in terms_of(rule)}:
                     for message in rule_faults(rule, modules):
                         self.check.fault(item, f"rule '{rule}': {message}")
         return found

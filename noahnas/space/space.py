@@ -16,11 +16,11 @@ from noahnas.space import cost, draw, nearby
 from noahnas.space.arch import Arch
 from noahnas.space.budget import Budget
 from noahnas.space.cases import Census
-from noahnas.space.count import UncountableError
 from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
 from noahnas.space.document import Place
 from noahnas.space.genes import Gene, Part, compile_part
+from noahnas.space.paths import UncountableError
 from noahnas.space.rules import Rule, bound_rule, parse_rule
 from noahnas.space.schema import Shape, Value
 
