@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -351,15 +352,21 @@ def declared(draw: st.DrawFn) -> Space:
     return Space("s" + draw(words), modules, draw(words), draw(budgets), rules)
 
 
-@settings(max_examples=300)
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(json_schema())
+
+
+@settings(max_examples=200)
 @given(declared())
 def test_parse_undoes_print(space: Space) -> None:
+    validator = _validator()
     text = format_space(space)
     again = parse_space(text)
     assert again == space
     assert hash(again) == hash(space)
     assert format_space(again) == text
-    Draft202012Validator(json_schema()).validate(yaml.safe_load(text))
+    validator.validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("text", RULES)

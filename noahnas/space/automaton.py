@@ -72,11 +72,13 @@ class ModuleAutomaton:
         part: the module on its backbone.
         price: what a dim costs in one block; None if that has no meaning.
         limits: what rules ask of it.
+        only: "cheapest" or "dearest" keeps, of what leads to the same, that alone.
     """
 
     part: Part
     price: Price | None
     limits: Limits
+    only: str | None = None
     _steps: dict[tuple[int, frozenset[Reach], int], frozenset[Reach]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,10 +155,16 @@ class ModuleAutomaton:
                 continue
             for picks in self._picks(block, picked) if dim else [()]:
                 self._add(merged, block, dim, picks, after, picked, lasts, count)
-        return [
+        found = [
             Option(price, state_after, view, tuple(members), sum(m.ways for m in members))
             for (price, state_after, view), members in merged.items()
         ]
+        if self.only is None:
+            return found
+        best: dict[tuple[State, View], Option] = {}
+        for option in sorted(found, key=lambda o: o.price, reverse=self.only == "dearest"):
+            best.setdefault((option.state, option.view), option)
+        return list(best.values())
 
     def _add(
         self,

@@ -27,6 +27,7 @@ class Census:
         parts: the modules on a backbone.
         rules: with depths as numbers of blocks.
         price: of a module's dim > 0 in one block; None to count without.
+        only: "cheapest" or "dearest": look for such an architecture alone, which takes less.
 
     Raises:
         UncountableError: if it takes too long.
@@ -37,11 +38,11 @@ class Census:
         parts: Mapping[str, Part],
         rules: Sequence[Rule],
         price: Price | None,
-        work: Work | None = None,
+        only: str | None = None,
     ) -> None:
         self.parts, self.rules, self.price = parts, rules, price
         self.blocks = next(iter(parts.values())).blocks
-        self.work = work or Work()
+        self.only, self.work = only, Work()
         self._paths: dict[object, Paths] = {}
         if price:
             for part in parts.values():
@@ -165,7 +166,7 @@ class Census:
         if price is None:
             return ModuleAutomaton(self.parts[name], None, limits)
         return ModuleAutomaton(
-            self.parts[name], lambda dim, values: price(name, dim, values), limits
+            self.parts[name], lambda dim, values: price(name, dim, values), limits, self.only
         )
 
     # --- what there is -----------------------------------------------------------------------
@@ -175,8 +176,9 @@ class Census:
         """Whether the rules leave nothing."""
         return not self.cases
 
-    def extreme(self, least: bool) -> Content:
-        """One of the cheapest, or of the dearest, architectures."""
+    def extreme(self) -> Content:
+        """One of the cheapest, or with `only="dearest"` of the dearest, architectures."""
+        least = self.only != "dearest"
 
         def cost(case: Sequence[Paths]) -> float:
             return sum(p.first.low if least else -p.first.high for p in case)

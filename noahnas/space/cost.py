@@ -81,16 +81,16 @@ class Prices:
         """
         return Census(self.space.parts, self.space.bound_rules, self.params)
 
-    def extreme(self, *, least: bool) -> Arch:
-        """An arch with the fewest, or the most, parameters."""
+    def extreme(self, only: str) -> Arch:
+        """The "cheapest" or the "dearest" arch, in parameters."""
         space = self.space
         try:
-            census = self.census
+            census = Census(space.parts, space.bound_rules, self.params, only)
         except UncountableError:
-            raise space.refused("rules", "there are too many cases to find the cheapest") from None
+            raise space.refused("rules", f"there are too many cases to find the {only}") from None
         if census.empty:
             raise space.refused("rules", "no architecture obeys all rules")
-        return Arch.trusted(census.extreme(least))
+        return Arch.trusted(census.extreme())
 
     @cached_property
     def limits(self) -> tuple[int, int | None]:
@@ -183,7 +183,7 @@ class Prices:
             message = f"the least of {low} parameters exceeds the most of {high}"
             raise space.refused("budget.params", message)
         if space.budget and space.budget.flops:
-            lightest = Census(space.parts, space.bound_rules, self.flops).extreme(least=True)
+            lightest = Census(space.parts, space.bound_rules, self.flops, "cheapest").extreme()
             least = self.total(Arch.trusted(lightest), flops=True)
             if least > self._flops_limit:
                 whole = 1 + least / backbone_flops(space.shape)

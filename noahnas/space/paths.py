@@ -95,7 +95,7 @@ class Joint:
     ) -> None:
         self.automata = list(automata)
         self.clauses, self.at_most = list(clauses), list(at_most)
-        self._options: dict[tuple[int, int, State], list[Option]] = {}
+        self._options: dict[tuple[int, int, State], dict[View, list[Option]]] = {}
 
     @property
     def start(self) -> States:
@@ -106,19 +106,28 @@ class Joint:
         """Whether what ends in this state is an architecture."""
         return all(a.accepts(s) for a, s in zip(self.automata, state, strict=True))
 
-    def _of(self, which: int, block: int, state: State) -> list[Option]:
+    def _of(self, which: int, block: int, state: State, work: Work) -> dict[View, list[Option]]:
+        """What one automaton may do, by what the rules between modules see of it."""
         key = (which, block, state)
         if key not in self._options:
-            self._options[key] = self.automata[which].options(block, state)
+            found: dict[View, list[Option]] = {}
+            for option in self.automata[which].options(block, state):
+                found.setdefault(option.view, []).append(option)
+                work.spend(len(option.members))
+            self._options[key] = found
         return self._options[key]
 
     def steps(self, block: int, state: States, work: Work) -> list[Step]:
         """What the block may hold after `state`."""
-        rows = [self._of(i, block, s) for i, s in enumerate(state)]
+        rows = [self._of(i, block, s, work) for i, s in enumerate(state)]
         work.spend(math.prod(len(row) for row in rows))
         merged: dict[tuple[int, States], list[tuple[Option, ...]]] = {}
-        for options in itertools.product(*rows):
-            if self._allowed([o.view for o in options]):
+        for views in itertools.product(*rows):
+            if not self._allowed(views):
+                continue
+            seen = [row[view] for row, view in zip(rows, views, strict=True)]
+            work.spend(math.prod(len(options) for options in seen))
+            for options in itertools.product(*seen):
                 key = (sum(o.price for o in options), tuple(o.state for o in options))
                 merged.setdefault(key, []).append(options)
         return [

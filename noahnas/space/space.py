@@ -396,12 +396,12 @@ class Space:
     @cached_property
     def cheapest(self) -> Arch:
         """An arch with the fewest parameters; the budget is not applied."""
-        return self.prices.extreme(least=True)
+        return self.prices.extreme("cheapest")
 
     @cached_property
     def dearest(self) -> Arch:
         """An arch with the most parameters that rules allow; the budget is not applied."""
-        return self.prices.extreme(least=False)
+        return self.prices.extreme("dearest")
 
     def count(self, params: int | None = None) -> int:
         """Number of distinct architectures with at most `params` prompt parameters, exactly.
