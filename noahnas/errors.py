@@ -28,15 +28,18 @@ class NoahnasError(Exception):
 class Fault:
     """One fault in a file.
 
-    `line` and `column` count from 1; both are 0 where the file has no such place.
+    `line` and `column` count from 1; both are 0 where the file has no such place. `source` is told
+    where it is another file than the one that was asked for.
     """
 
     line: int
     column: int
     message: str
+    source: str = ""
 
     def at(self, source: str) -> str:
         """`source:line:column: message`, the form editors turn into a link."""
+        source = self.source or source
         if self.line == 0:
             return f"{source}: {self.message}"
         return f"{source}:{self.line}:{self.column}: {self.message}"

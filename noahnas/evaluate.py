@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -92,6 +94,21 @@ def evaluate(
     if not torch.isfinite(logits).all():
         raise TrainingError(f"the logits of {arch!r} on {split} are not finite")
     return scored(logits, part.labels, params=net.params(arch), split=split)
+
+
+@torch.inference_mode()
+def latency(net: Supernet, arch: Arch, task: Task, repeats: int = 5) -> float:
+    """Milliseconds of a forward of one val image: the median of `repeats`, after one to warm up."""
+    net.eval()
+    one = Split(task.data.val.images[:1], task.data.val.labels[:1])
+    ((x, _),) = one.batches(1, task.preprocess, task.device)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        with autocast(task.device):
+            net(x, arch).float().cpu()  # (1, classes); on the CPU it has been computed
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds[1:])
 
 
 def scored(logits: Tensor, labels: Tensor, *, params: int, split: str) -> Result:

@@ -13,7 +13,7 @@ from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, choose_device, evaluate, precision
+from noahnas.evaluate import Result, choose_device, evaluate, latency, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.normalise import normalised
@@ -25,8 +25,7 @@ from noahnas.registry import origin
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
-from noahnas.space import Arch, Space, parse_space
-from noahnas.space.load import format_space
+from noahnas.space import Arch, Space, format_space, parse_space
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
@@ -182,11 +181,12 @@ def _load(inputs: Inputs, report: Report) -> _Loaded:
     if inputs.space:
         space = inputs.space.bind(backbone.model)
         make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
-        space.check_budget()
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
     size, seed = backbone.preprocess.size, inputs.split_seed
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
+    if inputs.space:
+        space.bind(classes=len(data.classes)).check_budget()
     return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 
@@ -204,11 +204,12 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             return found
 
         if inputs.space:
-            space = inputs.space.bind(loaded.backbone.model)
+            classes = len(loaded.task.data.classes)
+            space = inputs.space.bind(loaded.backbone.model, classes=classes)
             net = build(
                 loaded.fresh(inputs.recipe.supernet),
                 space,
-                len(loaded.task.data.classes),
+                classes,
                 inputs.recipe.supernet,
                 inputs.seed,
             ).to(loaded.task.device)
@@ -216,7 +217,8 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
-            found = stage("search", lambda: _search(run, loaded, net, space, report))
+            timed = space.timed(lambda arch: latency(net, arch, searched))
+            found = stage("search", lambda: _search(run, loaded, net, timed, report))
             arch = Arch.from_dict(found["arch"])
         else:
             arch = inputs.arch or Arch()
@@ -362,13 +364,13 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         best = max(marks, key=lambda epoch: marks[epoch])
         result["best_test"] = {"accuracy": marks[best], "epoch": best, "of": inputs.test_every}
     if inputs.space:
-        found = done["search"]
+        found, classes = done["search"], len(loaded.task.data.classes)
         result |= {
             "space": inputs.space.name,
-            "budget": inputs.space.budget.params if inputs.space.budget else None,
+            "budget": inputs.space.bind(loaded.backbone.model, classes=classes).limits[1],
             "strategy": inputs.strategy,
             "val": found["result"],
-            "binding": asdict(binding(inputs.space.bind(loaded.backbone.model))),
+            "binding": asdict(binding(inputs.space.bind(loaded.backbone.model, classes=classes))),
             "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -20,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from noahnas.errors import RunError
 from noahnas.evaluate import Result
 from noahnas.space import Arch, Space
+from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Trial
 
 NAME = "search"
@@ -73,11 +73,7 @@ class Study:
             self._id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
         except DuplicatedStudyError:
             self._id = storage.get_study_id_from_name(name)
-        self._distributions: dict[str, BaseDistribution] = {
-            gene.name: IntDistribution(0, len(gene.choices) - 1)
-            for gene in space.genes
-            if len(gene.choices) > 1
-        }
+        self._distributions = distributions(space)
 
     @classmethod
     def journal(cls, path: Path, space: Space) -> Study:
@@ -103,11 +99,9 @@ class Study:
         self, proposal: Proposal, asked_at: int, asked: int, of: int, ask_seconds: float = 0.0
     ) -> Entry:
         """Write a proposal as RUNNING."""
-        vector = self.space.encode(proposal.arch)
-        genes = {g.name: i for g, i in zip(self.space.genes, vector, strict=True)}
         template = create_trial(
             state=TrialState.RUNNING,
-            params={name: genes[name] for name in self._distributions},
+            params=indices(self.space, proposal.arch),
             distributions=self._distributions,
             user_attrs={
                 ASKED: {

@@ -13,9 +13,10 @@ class Evolution(Strategy):
     """Generations of mutants, crossovers and fresh draws of the best architectures so far.
 
     The first `population` archs are draws of the paper prior. In each later generation the `top`
-    best of all so far are parents: `mutants` children by mutation (each depth drawn anew with
-    probability `s`, each dim with `m`), `crossovers` by taking each block, and each module's depth,
-    from one of two parents, and the rest fresh draws. NOAH itself mutates depths only and swaps
+    best of all so far are parents: `mutants` children by mutation (each depth, and whatever else a
+    whole module shares, drawn anew with probability `s`, each other gene with `m`), `crossovers` by
+    taking each block, and each gene of a whole module, from one of two parents, and the rest fresh
+    draws. A child that breaks a rule is drawn again. NOAH itself mutates depths only and swaps
     whole modules.
 
     Not for a handful of evaluations: before the first generation ends it is random search.

@@ -22,7 +22,7 @@ from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
 from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
-from noahnas.relax import decode, expected_params, mixture
+from noahnas.relax import check_relaxable, decode, expected_params, mixture
 from noahnas.space import Arch, Space
 from noahnas.strategies.nni_space import model_space
 from noahnas.strategy import OneShot, Proposal
@@ -42,6 +42,8 @@ class NNIOneShot(OneShot):
     parameter, then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one
     on val with the copy, and proposes those with the least loss.
 
+    Rules are not part of what is trained: an arch that breaks one is led back, or drawn anew.
+
     All that happens before the first ask, is charged in passes, and goes on from a checkpoint.
 
     Not for spaces whose modules are few and wide: what is trained is a mean of all widths. Needs
@@ -52,7 +54,8 @@ class NNIOneShot(OneShot):
 
     Raises:
         ValueError: if a number is out of range.
-        StrategyError: if nni cannot be imported.
+        StrategyError: if nni cannot be imported, or the space lets an attribute other than dim and
+            depth vary and `method` is not spos.
     """
 
     summary = "NNI one-shot: Gumbel-DARTS, DARTS or single-path, decoded within the budget"
@@ -73,6 +76,8 @@ class NNIOneShot(OneShot):
             raise ValueError("epochs and batch are at least 1")
         if not all(0 <= rate < math.inf for rate in (lr, arc_lr, penalty)):
             raise ValueError("lr, arc_lr and penalty are finite and at least 0")
+        if method != "spos":
+            check_relaxable(space)
         self.method, self.epochs, self.batch = method, epochs, batch
         self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
         self._ranked: list[Arch] | None = None
@@ -156,8 +161,9 @@ class NNIOneShot(OneShot):
         weights = self._space()
         logits = net.eval().mixture(batch[0], mixture(self.space, weights))  # (B, classes)
         loss = F.cross_entropy(logits, batch[1])
-        if self.space.budget:
-            excess = expected_params(self.space, weights) / max(self.space.budget.params, 1) - 1
+        limit = self.space.limits[1]
+        if limit is not None:
+            excess = expected_params(self.space, weights) / max(limit, 1) - 1
             loss = loss + self.penalty * F.relu(excess)
         arc.zero_grad()
         loss.backward()
@@ -188,7 +194,7 @@ class NNIOneShot(OneShot):
         self._space.resample(int(rng.integers(2**31)))
         values = self._space()
         genes = self.space.genes
-        return self.space.decode([gene.choices.index(int(values[gene.name])) for gene in genes])
+        return self.space.decode([gene.choices.index(values[gene.name]) for gene in genes])
 
     def _scored(
         self, net: Supernet, task: Task, rng: np.random.Generator

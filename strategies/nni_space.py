@@ -14,6 +14,7 @@ from torch import nn
 
 from noahnas.errors import StrategyError
 from noahnas.space import Space
+from noahnas.space.schema import Value
 
 
 def model_space(space: Space, method: str, seed: int) -> Any:
@@ -26,10 +27,10 @@ def model_space(space: Space, method: str, seed: int) -> Any:
     choice, nas, strategies, base = nni
 
     class Gene(nas.MutableModule):  # type: ignore[misc, name-defined]
-        def __init__(self, name: str, values: Sequence[int]) -> None:
+        def __init__(self, name: str, values: Sequence[Value]) -> None:
             super().__init__()
             self.gene = name
-            self.choice = choice(name.replace(".", "_"), list(values))
+            self.choice = choice(name.replace(".", "_").replace("-", "_"), list(values))
             self.add_mutable(self.choice)
 
     class Sampled(base.BaseSuperNetModule):  # type: ignore[misc, name-defined]

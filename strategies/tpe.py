@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from noahnas.space import Arch, Space
+from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Strategy, Trial
 
 RETRIES = 20  # asks of the sampler for one new arch, before the ask ends early
@@ -19,8 +19,8 @@ class TPE(Strategy):
     """Models which genes good archs have, jointly, and draws where good ones are dense.
 
     Optuna's multivariate TPE sees each arch as its canonical gene vector of ordinal indices, from a
-    study in memory that each ask builds from the history. A proposal beyond the budget is shrunk to
-    it gene by gene. Several asked for at once are kept apart by the constant liar.
+    study in memory that each ask builds from the history. A proposal beyond the budget, or against
+    a rule, is led back gene by gene. Several asked for at once are kept apart by the constant liar.
 
     Not for fewer than `startup` evaluations, which are uniform draws, nor for many thousands: an
     ask costs time in proportion to the history.
@@ -38,11 +38,7 @@ class TPE(Strategy):
         if startup < 1 or candidates < 1:
             raise ValueError("startup and candidates are at least 1")
         self.startup, self.candidates = startup, candidates
-        self._distributions: dict[str, BaseDistribution] = {
-            gene.name: IntDistribution(0, len(gene.choices) - 1)
-            for gene in space.genes
-            if len(gene.choices) > 1
-        }
+        self._distributions = distributions(space)
         self._told: list[FrozenTrial] = []
 
     def tell(self, trials: Sequence[Trial]) -> None:
@@ -51,10 +47,8 @@ class TPE(Strategy):
         self._told += [self._frozen(trial) for trial in trials]
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        vector = self.space.encode(trial.arch)
-        genes = {g.name: i for g, i in zip(self.space.genes, vector, strict=True)}
         return create_trial(
-            params={name: genes[name] for name in self._distributions},
+            params=indices(self.space, trial.arch),
             distributions=dict(self._distributions),
             value=trial.result.accuracy,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +24,7 @@ from noahnas.data import Dataset, LoadOptions, load_data
 from noahnas.data.cache import cache_dir
 from noahnas.errors import NoahnasError
 from noahnas.recipe import Recipe, Stage
+from noahnas.registry import installed, resolve
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 FETCHED = cache_dir()  # the user's own cache: sets that were fetched there are tested, too
@@ -96,3 +99,15 @@ def invoke(*args: str) -> tuple[int, str, str]:
 
 
 FULL = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[None]:
+    """A third party's package is installed: the module `gate`, with attributes of every kind."""
+    plugins = str(Path(__file__).parent / "plugins")
+    sys.path.insert(0, plugins)
+    installed.cache_clear()
+    yield
+    sys.path.remove(plugins)
+    installed.cache_clear()
+    resolve.cache_clear()

@@ -215,7 +215,7 @@ REFUSED = [
     (Arch(lora={"dim": (1,) * 4, "targets": ("v+q",) * 4}),
      "lora.targets must be one of 64 values such as "),
     (Arch(lora={"dim": (0, 1, 1, 1), "alpha": (None, 4.0, -1.0, 4.0)}),
-     "lora.alpha must lie in 0.001…10000, not -1.0"),
+     "lora.alpha must lie in 0.001…10000, not -1"),
     (Arch(lora={"dim": (1,) * 4, "alpha": ("big",) * 4}), "lora.alpha must be a number, not 'big'"),
     (Arch(adapter={"dim": (1,) * 4, "scale": (None,) * 4}),
      "adapter.scale must be a number, not None"),

@@ -147,7 +147,7 @@ def test_samples_meet_the_budget_and_the_paper_prior_draws_depths_uniformly(spac
 
 def test_a_paper_draw_that_never_meets_the_budget_becomes_an_exact_one() -> None:
     space = Space("s", {"lora": ModuleSpace((1, 64), (12,))}, budget=Budget(4 * 768 * 12))
-    assert space.sample(np.random.default_rng(0), 2, prior="paper") == [space.smallest] * 2
+    assert space.sample(np.random.default_rng(0), 2, prior="paper") == [space.cheapest] * 2
 
 
 def test_a_space_of_an_unknown_module_or_without_blocks_is_refused(space: Space) -> None:

@@ -79,9 +79,9 @@ def check(
     from noahnas.data import LoadOptions, load_data
     from noahnas.data.dataset import SPLITS
     from noahnas.files import write_atomic
+    from noahnas.report.data import data_table
     from noahnas.report.progress import ProgressView
     from noahnas.report.sheet import contact_sheet
-    from noahnas.report.tables import data_table
 
     began = time.perf_counter()
     with stopping("nothing was kept of this reading"), ProgressView(Console(stderr=True)) as view:

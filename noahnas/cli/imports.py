@@ -23,8 +23,7 @@ def space_import(
     from noahnas.errors import NoahnasError
     from noahnas.files import write_atomic
     from noahnas.interop.noah_yaml import load_noah
-    from noahnas.space import Arch
-    from noahnas.space.load import format_space
+    from noahnas.space import Arch, format_space
 
     found = load_noah(file)
     arch = isinstance(found, Arch)

@@ -1,69 +1,236 @@
-"""`noahnas space`: list and check search spaces."""
+"""`noahnas space`: list, check, show, sample and compare search spaces."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from noahnas.cli.options import Json
+from noahnas.errors import NoahnasError
 
-space_app = typer.Typer(no_args_is_help=True, help="List and check search spaces.")
+space_app = typer.Typer(
+    no_args_is_help=True,
+    help="List, check, show, sample and compare search spaces. A SPACE is a file, or the name of "
+    "a shipped one; it is bound to ViT-B/16 unless you say otherwise.",
+)
+File = Annotated[str, typer.Argument(metavar="SPACE", help="A space file, or a shipped name.")]
+Blocks = Annotated[int | None, typer.Option(min=1, help="Blocks of the backbone. [default: 12]")]
+Width = Annotated[int | None, typer.Option(min=1, help="Its token width. [default: 768]")]
+Backbone = Annotated[
+    str | None, typer.Option(help="A backbone to bind to, instead: timm name, file or embedded.")
+]
+Classes = Annotated[
+    int | None, typer.Option(min=1, help="Classes, for a budget that counts the head.")
+]
 
 
 @space_app.command("list")
 def space_list(as_json: Json = False) -> None:
-    """List the spaces that come with noahnas."""
+    """List the spaces that come with noahnas, and their sizes."""
     from noahnas.space import Space, shipped
 
     spaces = [Space.load(name) for name in shipped()]
     if as_json:
         typer.echo(json.dumps([s.to_dict() | {"size": s.size} for s in spaces], indent=2))
         return
-    from rich.console import Console
+    from noahnas.report.spaces import spaces_table
 
-    from noahnas.report.tables import space_table
-
-    rows = [(s.name, f"{s.size:.3g}", _limit(s), s.description) for s in spaces]
-    Console().print(space_table(rows))
+    rows = [(s.name, f"{s.size:.3g}", _limits(s), s.description) for s in spaces]
+    _print(spaces_table(rows))
 
 
 @space_app.command("check")
 def space_check(
-    file: Annotated[str, typer.Argument(help="A space file, or the name of a shipped space.")],
-    blocks: Annotated[int, typer.Option(min=1, help="Blocks of the backbone.")] = 12,
-    width: Annotated[int, typer.Option(min=1, help="Token width of the backbone.")] = 768,
+    file: File,
+    blocks: Blocks = None,
+    width: Width = None,
+    backbone: Backbone = None,
+    classes: Classes = None,
     as_json: Json = False,
 ) -> None:
-    """Check a space file: every fault with line, column and fix; then size and cost."""
-    from noahnas.diagnose import binding
-    from noahnas.space import Space
+    """Check a space: every fault with line, column and fix; then size, cost and feasible share.
 
-    space = Space.load(file).bind(blocks=blocks, width=width)
-    space.check_budget()
-    bound = binding(space)
+    A warning says when the budget hardly binds, or hardly anything meets it.
+    """
+    from noahnas.diagnose import check
+    from noahnas.report.spaces import budget_line, checked_table
+
+    space = _bound(file, blocks, width, backbone, classes)
+    checked = check(space)
     found: dict[str, Any] = {
         "name": space.name,
-        "blocks": blocks,
-        "width": width,
+        "blocks": space.blocks,
+        "width": space.width,
         "genes": len(space.genes),
-        "size": space.size,
-        "cheapest": space.params(space.smallest),
-        "dearest": space.params(space.largest),
-        "budget": space.budget.params if space.budget else None,
-        "feasible": space.count(),
-        "feasible_share_of_paper_prior": bound.share,
+        "size": checked.size,
+        "cheapest": space.params(checked.cheapest),
+        "cheapest_arch": checked.cheapest.to_dict(),
+        "dearest": space.params(checked.dearest),
+        "dearest_arch": checked.dearest.to_dict(),
+        "budget": space.to_dict().get("budget"),
+        "at_least": space.limits[0],
+        "at_most": space.limits[1],
+        "feasible": checked.feasible,
+        "reason": checked.reason,
+        "feasible_share_of_exact_prior": checked.share,
+        "feasible_share_of_paper_prior": checked.binding.share,
+        "warnings": list(checked.warnings),
     }
     if as_json:
         typer.echo(json.dumps(found, indent=2))
+    else:
+        _print(checked_table(file, found | {"budget_told": budget_line(space)}))
+
+
+@space_app.command("show")
+def space_show(
+    file: File,
+    blocks: Blocks = None,
+    width: Width = None,
+    backbone: Backbone = None,
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
+    """Show a space as a picture: blocks down, modules across, what each block may have."""
+    from noahnas.report.spaces import notes, picture
+
+    space = _bound(file, blocks, width, backbone, classes)
+    if as_json:
+        genes = [
+            {"name": g.name, "choices": list(g.choices), "blocks": list(g.blocks)}
+            for g in space.genes
+        ]
+        typer.echo(json.dumps(space.to_dict() | {"genes": genes}, indent=2))
         return
+    lines = notes(space)
+    _print(picture(space))
+    for line in lines:
+        typer.echo(line)
+
+
+@space_app.command("sample")
+def space_sample(
+    file: File,
+    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many.")] = 1,
+    prior: Annotated[
+        Literal["exact", "paper"],
+        typer.Option(help="exact: uniform over feasible archs; paper: each depth, then each dim."),
+    ] = "exact",
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    blocks: Blocks = None,
+    width: Width = None,
+    backbone: Backbone = None,
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
+    """Draw architectures that meet the budget; printed as YAML documents."""
+    import numpy as np
+
+    space = _bound(file, blocks, width, backbone, classes)
+    archs = space.sample(np.random.default_rng(seed), n, prior=prior)
+    if as_json:
+        found = [
+            {"arch": a.to_dict(), "digest": a.digest, "params": space.params(a)} for a in archs
+        ]
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        documents = (
+            f"# {arch.digest} · {space.params(arch):,} parameters\n{arch.to_yaml()}"
+            for arch in archs
+        )
+        typer.echo("---\n".join(documents), nl=False)
+    if prior == "exact" and space.exact.reason:
+        rate = space.exact.acceptance
+        typer.echo(f"drawn by rejection: {space.exact.reason}; {rate:.2%} passed", err=True)
+
+
+@space_app.command("diff")
+def space_diff(first: File, second: File, as_json: Json = False) -> None:
+    """Tell what two spaces declare differently, and how large each is on ViT-B/16."""
+    from noahnas.report.spaces import diff_table
+    from noahnas.space import Space
+
+    sides = [Space.load(first), Space.load(second)]
+    flat = [_flat(s.to_dict() | {"size": _size(s)}) for s in sides]
+    keys = list(dict.fromkeys([*flat[0], *flat[1]]))
+    found = {key: (flat[0].get(key), flat[1].get(key)) for key in keys}
+    found = {key: pair for key, pair in found.items() if pair[0] != pair[1]}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif found:
+        _print(diff_table(first, second, found))
+    else:
+        typer.echo("no difference")
+
+
+@space_app.command("schema")
+def space_schema() -> None:
+    """Print the JSON Schema of space files, with which editors complete and check them.
+
+    It holds the attributes of every installed module. A file names it in its first line:
+
+    # yaml-language-server: $schema=space.schema.json
+    """
+    from noahnas.space.editor import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _bound(
+    file: str, blocks: int | None, width: int | None, backbone: str | None, classes: int | None
+) -> Any:
+    from noahnas.space import Space
+
+    space = Space.load(file)
+    if not backbone:
+        return space.bind(blocks=blocks, width=width, classes=classes)
+    if blocks or width:
+        raise typer.BadParameter("the backbone tells its blocks and width", param_hint="--backbone")
+    return space.bind(_model(backbone), classes=classes)
+
+
+def _model(name: str) -> Any:
+    """A backbone's network; where only its shape is asked for, timm needs no weights."""
+    import timm
+    import torch
+
+    from noahnas.backbone import load_backbone
+    from noahnas.backbone.backbone import EMBEDDED
+
+    if name in EMBEDDED or not timm.is_model(name.partition(".")[0]):
+        return load_backbone(name).model
+    with torch.device("meta"):
+        return timm.create_model(name.partition(".")[0], pretrained=False)
+
+
+def _size(space: Any) -> int | None:
+    """The number of architectures on ViT-B/16; None if the space does not fit it."""
+    try:
+        size: int = space.size
+    except NoahnasError:
+        return None
+    return size
+
+
+def _limits(space: Any) -> str:
+    limits = space.budget.limits if space.budget else {}
+    told = [f"{int(v.value):,}" if not v.unit else str(v) for v in limits.values()]
+    return " · ".join(told) or "none"
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    if not isinstance(value, dict):
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        found |= _flat(part, f"{key}.{name}" if key else str(name))
+    return found
+
+
+def _print(table: Any) -> None:
     from rich.console import Console
 
-    from noahnas.report.tables import checked_table
-
-    Console().print(checked_table(file, found))
-
-
-def _limit(space: Any) -> str:
-    return f"{space.budget.params:,}" if space.budget else "none"
+    Console().print(table)

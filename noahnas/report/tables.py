@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,68 +71,3 @@ def scores(measured: Mapping[str, Any]) -> str:
         f"{measured['accuracy']:.1%} accuracy · {measured['balanced_accuracy']:.1%} class-balanced "
         f"· loss {measured['loss']:.3f} · {measured['passes']} images"
     )
-
-
-def checked_table(file: str, found: Mapping[str, Any]) -> Table:
-    """A space file without faults: its size and what its architectures cost."""
-    table = Table(title=f"{file}: no faults", show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("bound to", f"{found['blocks']} blocks of width {found['width']}")
-    table.add_row("architectures", f"{found['size']} distinct, over {found['genes']} genes")
-    table.add_row("prompt parameters", f"{found['cheapest']:,} to {found['dearest']:,}")
-    if found["budget"] is None:
-        table.add_row("budget", "none")
-    else:
-        share = found["feasible_share_of_paper_prior"]
-        table.add_row("budget", f"{found['budget']:,} parameters")
-        table.add_row("feasible", f"{found['feasible']}; {share:.1%} of the paper prior")
-    return table
-
-
-def data_table(found: Mapping[str, Any]) -> Table:
-    """What was found in a data set."""
-    table = Table(title=f"{found['data']}: fit for use", show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    images = found["images"]
-    table.add_row("images", " · ".join(f"{count:,} {split}" for split, count in images.items()))
-    size = " × ".join(map(str, found["size"]))
-    megabytes = sum(images.values()) * 3 * math.prod(found["size"]) / 1e6
-    table.add_row("decoded to", f"{size} pixels, RGB, uint8: {megabytes:.1f} MB")
-    table.add_row("classes", _classes_told(found["classes"]))
-    table.add_row("digest", found["digest"])
-    skipped = found["skipped"]
-    if skipped:
-        more = f"; {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        table.add_row("unreadable", f"{len(skipped)} left out: {'; '.join(skipped[:3])}{more}")
-    if found["overlap"]:
-        done = "kept: fixed lists" if found["overlap_kept"] else "left out of the earlier split"
-        told = "1 picture" if found["overlap"] == 1 else f"{found['overlap']} pictures"
-        table.add_row("in two splits", f"{told}, {done}")
-    how = "decoded now" if found["decoded_now"] else "from the cache"
-    table.add_row("seconds", f"{found['seconds']:.2f}, {how if found['cache'] else 'not cached'}")
-    if found["cache"]:
-        table.add_row("cache", found["cache"])
-    if "contact_sheet" in found:
-        table.add_row("contact sheet", found["contact_sheet"])
-    return table
-
-
-def _classes_told(classes: Mapping[str, Mapping[str, int]]) -> str:
-    """How many classes, their names, and how uneven they are."""
-    counts = [sum(splits.values()) for splits in classes.values()]
-    names = ", ".join(list(classes)[:10]) + (", …" if len(classes) > 10 else "")
-    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    least = min(splits["train"] for splits in classes.values())
-    return f"{len(classes)}: {names}; {each} images each, at least {least} of them in train"
-
-
-def space_table(rows: list[tuple[str, str, str, str]]) -> Table:
-    """Shipped spaces: name, size, budget, description."""
-    table = Table(caption="sizes at 12 blocks; the budget is not applied")
-    for heading in ("space", "architectures", "budget", "description"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "space")
-    for row in rows:
-        table.add_row(*row)
-    return table

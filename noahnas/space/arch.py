@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from noahnas.errors import ArchError, ArchFileError, Fault
+from noahnas.space.declaration import plain
 from noahnas.space.document import Checker, Node, parse, read, write_scalar
 from noahnas.space.schema import Value
 
@@ -19,7 +20,8 @@ class Arch:
 
     `Arch(vpt=(5, 5, 0, 0), lora={"dim": (8, 8, 8, 8), "alpha": (1, 1, 1, 1)})`: per module its
     attributes, each with one value per block. A bare sequence is shorthand for dims alone. A
-    module with dim 0 everywhere is absent; where dim is 0 every other attribute is None.
+    module with dim 0 everywhere is absent; where dim is 0 every other attribute is None. A space
+    leaves out attributes that are at their default throughout (`Space.canonical`).
 
     Raises:
         ArchError: if a module has no dims, a dim is not a whole number ≥ 0, or lengths differ.
@@ -45,6 +47,13 @@ class Arch:
             told = ", ".join(f"{name} {n}" for name, n in lengths.items())
             raise ArchError(f"modules differ in their number of blocks: {told}")
         self._parts = parts
+
+    @classmethod
+    def trusted(cls, parts: Mapping[str, Mapping[str, tuple[Value, ...]]]) -> Arch:
+        """An arch of values known to be canonical (modules may be absent); nothing is checked."""
+        arch = object.__new__(cls)
+        arch._parts = {name: dict(parts[name]) for name in sorted(parts) if any(parts[name]["dim"])}
+        return arch
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -150,7 +159,7 @@ def _masked(
 ) -> tuple[Value, ...]:
     if len(values) != len(dims):
         raise ArchError(f"{module}.{key} has {len(values)} values for {len(dims)} blocks")
-    return tuple(value if dim else None for value, dim in zip(values, dims, strict=True))
+    return tuple(plain(value) if dim else None for value, dim in zip(values, dims, strict=True))
 
 
 def _plain(part: Part) -> list[Value] | dict[str, list[Value]]:

@@ -1,144 +1,185 @@
-"""Exact counting and exactly uniform drawing of architectures under a parameter budget.
+"""Exact counting and exactly uniform drawing of architectures.
 
-Distinct architectures are put in an order by cost and unranked, so that one uniform integer is one
-uniform architecture. A module's distinct dims are: for each depth that counts, every choice of dims
-in the first blocks. If 0 is a dim, deep ones contain the shallow ones and only the deepest counts.
-Costs add up over blocks and modules, so counts by cost are convolutions of small tables of
-integers, exact at any size.
+Distinct architectures are paths of automata (`automaton`), one for each module, or one for several
+that a rule ties to each other. Rules about depths split the space into disjoint cases, in each of
+which the automata are independent of each other. Counts by cost are tables of integers, exact at
+any size; architectures are put in an order by cost and unranked, so that one uniform integer is
+one uniform architecture.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 
-Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
-Dims = tuple[int, ...]
+from noahnas.space.paths import Joint, Node, Picked, States, Stretch, Table, Work
+from noahnas.space.schema import Value
+
+Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
 
 
-class ModuleCounter:
-    """Counts one module's distinct dims by cost.
+class Paths:
+    """Every path of a joint automaton, counted by cost.
 
     Args:
-        prices: cost of each dim in one block.
-        depths: how many blocks may have the module.
+        joint: the automaton.
         blocks: of the backbone.
+        work: what counting may cost.
     """
 
-    def __init__(self, prices: Mapping[int, int], depths: Sequence[int], blocks: int) -> None:
-        self.prices = dict(sorted(prices.items()))
-        self.blocks = blocks
-        self.depths = [max(depths)] if 0 in prices else sorted(depths)
+    def __init__(self, joint: Joint, blocks: int, work: Work) -> None:
+        self.joint, self.blocks, self.work = joint, blocks, work
+        self._names = [a.part.name for a in joint.automata]
+        self._plain = not any(a.part.attributes for a in joint.automata)
+        self.first = Node()
+        layer: dict[States, Node] = {joint.start: self.first}
+        self._layers = [layer]
+        for block in range(blocks):
+            after: dict[States, Node] = {}
+            for state, node in layer.items():
+                for step in joint.steps(block, state, work):
+                    node.on.append((step, after.setdefault(step.state, Node())))
+            layer = after
+            self._layers.append(layer)
+        for state, node in layer.items():
+            node.ends = joint.accepts(state)
+            if node.ends:
+                node.low = node.high = 0
+        for layer in reversed(self._layers[:-1]):
+            for node in layer.values():
+                node.on = [(step, n) for step, n in node.on if n.low <= n.high]
+                node.low = min((s.price + n.low for s, n in node.on), default=math.inf)
+                node.high = max((s.price + n.high for s, n in node.on), default=-math.inf)
 
-    @cached_property
-    def _ways(self) -> list[Table]:
-        """For n = 0, 1, …: dims of n blocks, by cost."""
-        tables: list[Table] = [{0: 1}]
-        for _ in range(self.depths[-1]):
-            table: Table = {}
-            for cost, ways in tables[-1].items():
-                for price in self.prices.values():
-                    table[cost + price] = table.get(cost + price, 0) + ways
-            tables.append(table)
-        return tables
+    @property
+    def empty(self) -> bool:
+        """Whether there is no path."""
+        return self.first.low > self.first.high
 
     @cached_property
     def table(self) -> Table:
-        """Distinct dims over all blocks, by cost, ascending."""
-        total: Table = {}
-        for depth in self.depths:
-            for cost, ways in self._ways[depth].items():
-                total[cost] = total.get(cost, 0) + ways
-        return dict(sorted(total.items()))
+        """Number of paths by cost, ascending.
 
-    def unrank(self, index: int, cost: int) -> Dims:
-        """The dims number `index` (from 0) among those of exactly `cost`."""
-        for depth in self.depths:
-            ways = self._ways[depth].get(cost, 0)
-            if index < ways:
-                return self._unrank_blocks(index, cost, depth)
-            index -= ways
-        raise IndexError("no so many choices of this cost")
+        Raises:
+            UncountableError: if that takes too long.
+        """
+        for layer in reversed(self._layers):
+            for node in layer.values():
+                if node.ends:
+                    node.table = {0: 1}
+                    continue
+                table: Table = {}
+                for step, after in node.on:
+                    self.work.spend(len(after.table))
+                    price, ways = step.price, step.ways
+                    for cost, count in after.table.items():
+                        table[cost + price] = table.get(cost + price, 0) + ways * count
+                node.table = table
+        return dict(sorted(self.first.table.items()))
 
-    def _unrank_blocks(self, index: int, cost: int, depth: int) -> Dims:
-        dims = []
-        for left in range(depth - 1, -1, -1):
-            table = self._ways[left]
-            for dim, price in self.prices.items():
-                ways = table.get(cost - price, 0)
-                if index < ways:
-                    dims.append(dim)
-                    cost -= price
-                    break
-                index -= ways
-        return (*dims, *(0,) * (self.blocks - depth))
+    def unrank(self, index: int, cost: int) -> Content:
+        """The choices number `index` (from 0) among those of exactly `cost`; `table` was built."""
+        node, width = self.first, len(self.joint.automata)
+        taken: list[tuple[Stretch, int]] = []
+        while node.on:
+            running, stretches = node.walk(cost, width)
+            position = bisect_right(running, index)
+            if position:
+                index -= running[position - 1]
+            stretch, after = stretches[position]
+            way, index = divmod(index, after) if stretch.ways > 1 else (0, index)
+            node, cost = stretch.node, stretch.cost
+            taken.append((stretch, way))
+        if self._plain:
+            rows = [s.dims if s.step is None else s.dims_of(way) for s, way in taken]
+            return {
+                name: {"dim": tuple(chain.from_iterable(row[i] for row in rows))}
+                for i, name in enumerate(self._names)
+            }
+        return self._content([block for s, way in taken for block in s.blocks_of(way)])
+
+    def extreme(self, least: bool) -> Content:
+        """The first of the cheapest, or of the dearest, choices."""
+        node = self.first
+        picked = []
+        while node.on:
+            wanted = node.low if least else node.high
+            step, node = next(
+                (s, n) for s, n in node.on if s.price + (n.low if least else n.high) == wanted
+            )
+            picked.append(step.pick(0))
+        return self._content(picked)
+
+    def _content(self, blocks: Sequence[Picked]) -> Content:
+        pairs = zip(self.joint.automata, zip(*blocks, strict=True), strict=True)
+        return {automaton.part.name: automaton.content(column) for automaton, column in pairs}
 
 
 class Counter:
-    """Counts the distinct architectures of several modules that cost at most a limit, and draws.
+    """Counts the choices of several independent groups of modules in a window of cost, and draws.
 
     Args:
-        modules: a counter for each module.
+        groups: the paths of each.
+        work: what counting may cost.
     """
 
-    def __init__(self, modules: Mapping[str, ModuleCounter]) -> None:
-        # The module with most costs comes first: its table is walked, the others' are multiplied.
-        self.modules = dict(sorted(modules.items(), key=lambda item: -len(item[1].table)))
-        self._costs = [list(counter.table) for counter in self.modules.values()]
-        self._running: dict[tuple[int, int], list[int]] = {}
-
-    @cached_property
-    def _rest(self) -> list[tuple[list[int], list[int]]]:
-        """For each module: ascending costs of all later ones together, and running counts."""
+    def __init__(self, groups: Sequence[Paths], work: Work) -> None:
+        # The group with most costs comes first: its table is walked, the others' are multiplied.
+        self.groups = sorted(groups, key=lambda paths: -len(paths.table))
+        self._costs = [list(paths.table) for paths in self.groups]
+        self._counts = [list(accumulate(paths.table.values(), initial=0)) for paths in self.groups]
+        self._rest = [([0], [0, 1])]  # for each group: costs of all later ones, running counts
         table: Table = {0: 1}
-        found = []
-        for counter in reversed(self.modules.values()):
+        for paths in reversed(self.groups[1:]):
+            work.spend(len(table) * len(paths.table))
+            table = _product(table, paths.table)
             costs = sorted(table)
-            found.append((costs, list(accumulate(table[cost] for cost in costs))))
-            if len(found) < len(self.modules):
-                table = _product(table, counter.table)
-        return found[::-1]
+            running = list(accumulate((table[cost] for cost in costs), initial=0))
+            self._rest.insert(0, (costs, running))
+        self._running: dict[tuple[int, int, int], list[int]] = {}
 
-    def _below(self, module: int, limit: int) -> int:
-        """Choices of the modules after `module` that cost at most `limit` together."""
-        costs, counts = self._rest[module]
-        position = bisect_right(costs, limit)
-        return counts[position - 1] if position else 0
+    def _between(self, group: int, low: int, high: int) -> int:
+        """Choices of the groups after this one that cost `low` to `high` together."""
+        costs, running = self._rest[group]
+        return max(running[bisect_right(costs, high)] - running[bisect_left(costs, low)], 0)
 
-    def _cumulative(self, module: int, limit: int) -> list[int]:
-        """Running count over this module's costs of choices from it on, within the limit."""
-        key = (module, limit)
+    def _cumulative(self, group: int, low: int, high: int) -> list[int]:
+        """Running count over this group's costs of choices from it on, within the window."""
+        key = (group, low, high)
         if key not in self._running:
-            table = list(self.modules.values())[module].table
-            weights = (ways * self._below(module, limit - cost) for cost, ways in table.items())
+            table = self.groups[group].table
+            weights = (w * self._between(group, low - c, high - c) for c, w in table.items())
             self._running[key] = list(accumulate(weights))
         return self._running[key]
 
-    def count(self, limit: int) -> int:
-        """Number of distinct architectures that cost at most `limit`."""
-        return self._cumulative(0, limit)[-1]
+    def count(self, low: int, high: int) -> int:
+        """Number of distinct choices that cost `low` to `high`."""
+        return self._cumulative(0, low, high)[-1]
 
-    def unrank(self, index: int, limit: int) -> dict[str, Dims]:
-        """The architecture number `index` (from 0) among those that cost at most `limit`.
-
-        Raises:
-            IndexError: if there are not so many.
-        """
-        if not 0 <= index < self.count(limit):
-            raise IndexError(f"no architecture {index} of {self.count(limit)}")
-        found = {}
-        for i, (name, counter) in enumerate(self.modules.items()):
-            running = self._cumulative(i, limit)
-            position = bisect_right(running, index)
-            index -= running[position - 1] if position else 0
-            cost = self._costs[i][position]
-            own, index = divmod(index, self._below(i, limit - cost))
-            found[name] = counter.unrank(own, cost)
-            limit -= cost
+    def unrank(self, index: int, low: int, high: int) -> Content:
+        """The choices number `index` (from 0) among those that cost `low` to `high`."""
+        found: Content = {}
+        last = len(self.groups) - 1
+        for i, paths in enumerate(self.groups):
+            if i < last:
+                running = self._cumulative(i, low, high)
+                position = bisect_right(running, index)
+                if position:
+                    index -= running[position - 1]
+                cost = self._costs[i][position]
+                low, high = low - cost, high - cost
+                own, index = divmod(index, self._between(i, low, high))
+            else:
+                counts = self._counts[i]
+                index += counts[bisect_left(self._costs[i], low)]
+                position = bisect_right(counts, index) - 1
+                cost, own = self._costs[i][position], index - counts[position]
+            found |= paths.unrank(own, cost)
         return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,15 @@ import yaml
 from noahnas.errors import Fault, FileError, NoahnasError, unknown
 
 MAX_BYTES = 1_000_000
+MAX_DEPTH = 20  # of lists and mappings in each other
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})$")
+_DIGITS = re.compile(r"[-+]?[0-9_]{19,}")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]?)$")
 _UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+Place = tuple[int, int, str]  # line, column, source
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Node:
     line: int
     column: int
     value: bool | int | float | str | list[Node] | dict[str, Node] | None
-    keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    keys: Mapping[str, Place] = field(default_factory=dict)
+    source: str = ""
 
 
 Raise = Callable[[str, Sequence[Fault]], NoahnasError]
@@ -42,7 +49,10 @@ def read(path: Path, error: Raise = FileError) -> str:
         NoahnasError: built by `error`, if it is absent, a directory, too large or not UTF-8.
     """
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        kind = path.stat()
+        if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
+            raise error(str(path), [Fault(0, 0, "is no regular file")])
+        if stat.S_ISREG(kind.st_mode) and kind.st_size > MAX_BYTES:
             raise error(str(path), [Fault(0, 0, f"larger than {MAX_BYTES} bytes")])
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -63,7 +73,13 @@ def parse(text: str, source: str, error: Raise = FileError) -> Node:
     """
     faults: list[Fault] = []
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                deep = Fault(*_place(event), f"nested more than {MAX_DEPTH} deep")
+                raise error(source, [*faults, deep])
             faults += _form(event)
         if faults:
             raise error(source, faults)
@@ -71,20 +87,26 @@ def parse(text: str, source: str, error: Raise = FileError) -> Node:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise error(source, [Fault(*place, f"not YAML: {e.problem or e.context}")]) from None
+        told = str(e.problem or e.context)
+        hint = "; indent with spaces" if r"'\t'" in told else ""
+        raise error(source, [Fault(*place, f"not YAML: {told}{hint}")]) from None
     except (yaml.YAMLError, RecursionError) as e:
         raise error(source, [Fault(1, 1, f"not YAML: {str(e).splitlines()[0]}")]) from None
     if root is None:
         raise error(source, [Fault(1, 1, "the file is empty")])
-    node = _node(root, faults)
+    node = _node(root, faults, source)
     if faults:
         raise error(source, faults)
     return node
 
 
-def _form(event: yaml.Event) -> list[Fault]:
+def _place(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _form(event: yaml.Event) -> list[Fault]:
+    line, column = _place(event)
     if isinstance(event, yaml.AliasEvent):
         return [Fault(line, column, f"alias '*{event.anchor}': write the value out")]
     found = []
@@ -97,24 +119,27 @@ def _form(event: yaml.Event) -> list[Fault]:
     return found
 
 
-def _node(raw: yaml.Node, faults: list[Fault]) -> Node:
+def _node(raw: yaml.Node, faults: list[Fault], source: str) -> Node:
     line, column = raw.start_mark.line + 1, raw.start_mark.column + 1
     if isinstance(raw, yaml.SequenceNode):
-        return Node(line, column, [_node(item, faults) for item in raw.value])
+        items = [_node(item, faults, source) for item in raw.value]
+        return Node(line, column, items, source=source)
     if isinstance(raw, yaml.MappingNode):
-        items: dict[str, Node] = {}
-        keys: dict[str, tuple[int, int]] = {}
+        entries: dict[str, Node] = {}
+        keys: dict[str, Place] = {}
         for key, value in raw.value:
-            place = (key.start_mark.line + 1, key.start_mark.column + 1)
+            place = (key.start_mark.line + 1, key.start_mark.column + 1, source)
             name = key.value if isinstance(key, yaml.ScalarNode) else None
-            if name is None or name == "<<":
-                faults.append(Fault(*place, "a key must be a plain word"))
-            elif name in items:
-                faults.append(Fault(*place, f"duplicate key '{name}'"))
+            if name == "<<":
+                faults.append(Fault(*place[:2], "merge key '<<': write the keys out"))
+            elif name is None:
+                faults.append(Fault(*place[:2], "a key must be a plain word"))
+            elif name in entries:
+                faults.append(Fault(*place[:2], f"duplicate key '{name}'"))
             else:
-                items[name], keys[name] = _node(value, faults), place
-        return Node(line, column, items, keys)
-    return Node(line, column, _scalar(raw))
+                entries[name], keys[name] = _node(value, faults, source), place
+        return Node(line, column, entries, keys, source)
+    return Node(line, column, _scalar(raw), source=source)
 
 
 def _scalar(raw: yaml.Node) -> bool | int | float | str | None:
@@ -149,7 +174,12 @@ class Checker:
 
     def fault(self, node: Node, message: str) -> None:
         """Note a fault at `node`."""
-        self.faults.append(Fault(node.line, node.column, message))
+        self.faults.append(Fault(node.line, node.column, message, node.source))
+
+    def fault_at(self, place: Place, message: str) -> None:
+        """Note a fault at a place."""
+        line, column, source = place
+        self.faults.append(Fault(line, column, message, source))
 
     def mapping(
         self, node: Node, what: str, known: Sequence[str] | None, kind: str = "key"
@@ -161,7 +191,7 @@ class Checker:
         if known is not None:
             for key in node.value:
                 if key not in known:
-                    self.faults.append(Fault(*node.keys[key], unknown(kind, key, known)))
+                    self.fault_at(node.keys[key], unknown(kind, key, known))
         return {k: v for k, v in node.value.items() if known is None or k in known}
 
     def text(self, node: Node, what: str) -> str:
@@ -171,12 +201,15 @@ class Checker:
         self.fault(node, f"{what} must be text, not {describe(node)}")
         return ""
 
-    def integer(self, node: Node, what: str, minimum: int = 0) -> int:
-        """A whole number of at least `minimum`."""
+    def integer(self, node: Node, what: str, minimum: int = 0, maximum: int = 10**18) -> int:
+        """A whole number from `minimum` to `maximum`."""
         if isinstance(node.value, int) and not isinstance(node.value, bool):
-            if node.value >= minimum:
+            if minimum <= node.value <= maximum:
                 return node.value
-            self.fault(node, f"{what} must be at least {minimum}, not {node.value}")
+            limit = f"least {minimum}" if node.value < minimum else f"most {maximum}"
+            self.fault(node, f"{what} must be at {limit}, not {node.value}")
+        elif isinstance(node.value, str) and _DIGITS.fullmatch(node.value):
+            self.fault(node, f"{what} is too large: {describe(node)}")
         else:
             self.fault(node, f"{what} must be a whole number, not {describe(node)}")
         return minimum

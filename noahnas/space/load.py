@@ -1,16 +1,17 @@
-"""Space files: YAML in, Space out, with every fault's line and column."""
+"""Space files by name or path, and what they extend."""
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
 from noahnas.errors import Fault, SpaceError, unknown
-from noahnas.registry import installed
-from noahnas.space.declaration import Budget, ModuleSpace
-from noahnas.space.document import Checker, Node, parse, read, write_scalar
+from noahnas.space.document import Node, describe, parse, read
+from noahnas.space.read import read_space
 from noahnas.space.space import Space
+
+MAX_CHAIN = 20  # files that extend each other
+ENDINGS = (".yaml", ".yml")
 
 
 def shipped() -> list[str]:
@@ -30,71 +31,120 @@ def load_space(name_or_path: str | Path) -> Space:
         SpaceError: with every fault's line and column.
     """
     given = str(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in given or given.endswith((".yaml", ".yml")):
-        return parse_space(read(Path(name_or_path), SpaceError), given)
+    if isinstance(name_or_path, Path) or "/" in given or given.endswith(ENDINGS):
+        path = Path(name_or_path)
+        return parse_space(read(path, SpaceError), given, path.parent)
     if given not in shipped():
         hint = "; a file is named by its path, such as ./my-space.yaml"
         raise SpaceError(given, [Fault(0, 0, unknown("space", given, shipped()) + hint)])
-    text = files("noahnas.search_spaces").joinpath(f"{given}.yaml").read_text(encoding="utf-8")
-    return parse_space(text, f"{given}.yaml")
+    return parse_space(_shipped_text(given), f"{given}.yaml")
 
 
-def parse_space(text: str, source: str = "space") -> Space:
+def parse_space(text: str, source: str = "space", folder: Path | None = None) -> Space:
     """A Space from the text of a space file.
+
+    Args:
+        text: of the file.
+        source: what faults call it.
+        folder: where paths in `extends` begin; without one, only shipped spaces can be extended.
 
     Raises:
         SpaceError: with every fault's line and column.
     """
     root = parse(text, source, SpaceError)
-    check = Checker()
-    top = check.mapping(root, "a space", ("name", "description", "modules", "budget"))
-    for key in ("name", "modules"):
-        if key not in top and isinstance(root.value, dict):
-            check.fault(root, f"'{key}' is missing")
-    name = check.text(top["name"], "name") if "name" in top else ""
-    description = check.text(top["description"], "description") if "description" in top else ""
-    modules = _modules(check, top["modules"]) if "modules" in top else {}
-    budget = _budget(check, top["budget"]) if "budget" in top else None
-    if check.faults:
-        raise SpaceError(source, check.faults)
-    return Space(name, modules, description, budget)
+    faults: list[Fault] = []
+    own = str((folder / Path(source).name).resolve()) if folder else source
+    return read_space(_extended(root, folder, [own], faults), source, faults)
 
 
-def _modules(check: Checker, node: Node) -> dict[str, ModuleSpace]:
-    known = list(installed("noahnas.modules"))
-    entries = check.mapping(node, "modules", known, "module")
-    if node.value == {}:
-        check.fault(node, f"modules must name at least one of {', '.join(known)}")
-    modules = {}
-    for name, part in entries.items():
-        keys = check.mapping(part, name, ("dim", "depth"))
-        if "dim" not in keys and isinstance(part.value, dict):
-            check.fault(part, f"{name}: 'dim' is missing, for example dim: [1, 5, 10]")
-        dim = check.integers(keys["dim"], f"{name}.dim") if "dim" in keys else ()
-        depth = check.integers(keys["depth"], f"{name}.depth") if "depth" in keys else ()
-        if dim:
-            modules[name] = ModuleSpace(dim, depth)
-    return modules
+def _shipped_text(name: str) -> str:
+    return files("noahnas.search_spaces").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _budget(check: Checker, node: Node) -> Budget | None:
-    keys = check.mapping(node, "budget", ("params",))
-    if "params" not in keys:
-        if isinstance(node.value, dict):
-            check.fault(node, "budget: 'params' is missing, for example params: 0.64M")
-        return None
-    return Budget(check.count(keys["params"], "budget.params"))
+def _extended(root: Node, folder: Path | None, chain: list[str], faults: list[Fault]) -> Node:
+    """The document merged into what it extends."""
+    if not isinstance(root.value, dict) or "extends" not in root.value:
+        return root
+    node = root.value["extends"]
+    try:
+        text, source, beside, identity = _base(node, folder, chain)
+        base = parse(text, source, SpaceError)
+    except ValueError as e:
+        faults.append(Fault(node.line, node.column, str(e), node.source))
+        return _without(root, "extends")
+    except SpaceError as e:
+        faults += [Fault(f.line, f.column, f.message, f.source or e.source) for f in e.faults]
+        return _without(root, "extends")
+    base = _extended(base, beside, [*chain, identity], faults)
+    return _merged(_without(base, "name", "description"), _without(root, "extends"), "", faults)
 
 
-def format_space(space: Space) -> str:
-    """The space file of a Space; `parse_space` reads it back to an equal one."""
-    lines = [f"name: {write_scalar(space.name)}"]
-    if space.description:
-        lines.append(f"description: {write_scalar(space.description)}")
-    lines.append("modules:")
-    for name, part in space.to_dict()["modules"].items():
-        lines.append(f"  {name}:")
-        lines += [f"    {key}: {json.dumps(values)}" for key, values in part.items()]
-    if space.budget:
-        lines += ["budget:", f"  params: {space.budget.params}"]
-    return "\n".join(lines) + "\n"
+def _base(node: Node, folder: Path | None, chain: list[str]) -> tuple[str, str, Path | None, str]:
+    """Text, source, folder and identity of the space that is named.
+
+    Raises:
+        ValueError: if there is none, its path leads where it may not, or it is in the chain.
+        SpaceError: if its file cannot be read.
+    """
+    found = _located(node, folder)
+    if found[3] in chain:
+        names = " → ".join(Path(link).name for link in [*chain, found[3]])
+        raise ValueError(f"extends goes round in a circle: {names}")
+    if len(chain) >= MAX_CHAIN:
+        raise ValueError(f"more than {MAX_CHAIN} spaces extend each other")
+    return found
+
+
+def _located(node: Node, folder: Path | None) -> tuple[str, str, Path | None, str]:
+    given = node.value
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"extends must be a space's name or a path, not {describe(node)}")
+    if "/" not in given and "\\" not in given and not given.endswith(ENDINGS):
+        if given not in shipped():
+            raise ValueError(f"extends: {unknown('space', given, shipped())}")
+        return _shipped_text(given), f"{given}.yaml", None, f"{given}.yaml"
+    if folder is None:
+        raise ValueError("extends: this text has no folder in which to look; name a shipped space")
+    rule = "extends takes a path to a .yaml file in this file's folder or below"
+    path = Path(given)
+    odd = "\\" in given or ":" in given or not given.isprintable() or given.startswith("~")
+    if odd or path.is_absolute() or ".." in path.parts or not given.endswith(ENDINGS):
+        raise ValueError(f"{rule}, not '{given[:80]}'")
+    try:
+        target = (folder / path).resolve()
+        inside = target.is_relative_to(folder.resolve())
+        is_file, exists = target.is_file(), target.exists()
+    except (OSError, RuntimeError) as e:
+        raise ValueError(f"extends: '{given[:80]}' cannot be read: {e}") from None
+    if not inside:
+        raise ValueError(f"{rule}; '{given}' is a link out of it")
+    if exists and not is_file:
+        raise ValueError(f"extends: '{given}' is no regular file")
+    if not exists:
+        raise ValueError(f"extends: no such file '{given[:80]}'")
+    return read(folder / path, SpaceError), str(folder / path), (folder / path).parent, str(target)
+
+
+def _without(node: Node, *keys: str) -> Node:
+    assert isinstance(node.value, dict)  # callers looked
+    kept = {key: value for key, value in node.value.items() if key not in keys}
+    return Node(node.line, node.column, kept, node.keys, node.source)
+
+
+def _merged(base: Node, own: Node, where: str, faults: list[Fault]) -> Node:
+    """`own` over `base`, key by key down to a module's keys; null drops a part."""
+    if not isinstance(base.value, dict) or not isinstance(own.value, dict):
+        return own
+    entries, keys = dict(base.value), {**base.keys, **own.keys}
+    for key, value in own.value.items():
+        path = f"{where}.{key}" if where else key
+        if value.value is None:
+            if key not in entries:
+                message = f"{path}: nothing drops a part, and there is none in what this extends"
+                faults.append(Fault(*own.keys[key][:2], message, own.source))
+            entries.pop(key, None)
+        elif key in entries and (path in ("modules", "budget") or where == "modules"):
+            entries[key] = _merged(entries[key], value, path, faults)
+        else:
+            entries[key] = value
+    return Node(own.line, own.column, entries, keys, own.source)

@@ -1,10 +1,9 @@
-"""Space: a declared set of architectures, compiled to an ordered list of ordinal genes."""
+"""Space: a declared set of architectures over the blocks of a backbone."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +12,29 @@ from typing import Any, Literal
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
-from noahnas.registry import installed
+from noahnas.space import cost, draw, nearby
 from noahnas.space.arch import Arch
-from noahnas.space.count import Counter, ModuleCounter, uniform_below
-from noahnas.space.declaration import Budget, ModuleSpace, params_of
+from noahnas.space.budget import Budget
+from noahnas.space.cases import Census
+from noahnas.space.declaration import ModuleSpace, schema_of
+from noahnas.space.declared import Told, declared_faults
+from noahnas.space.document import Place
+from noahnas.space.genes import Gene, Part, compile_part
+from noahnas.space.paths import UncountableError
+from noahnas.space.rules import Rule, bound_rule, parse_rule
 from noahnas.space.schema import Shape, Value
 
-MAX_REJECTIONS = 100_000
+MAX_BLOCKS, MAX_WIDTH = 1000, 1_000_000
 
 
 @dataclass(frozen=True)
-class Gene:
-    """One ordinal choice; a dim counts only where its module's depth reaches (`Space.active`)."""
+class Contained:
+    """Whether an arch is in a space: true, or false with the reason."""
 
-    name: str  # "vpt.depth" or "vpt.dim.3"
-    choices: tuple[int, ...]  # ascending
-    block: int | None = None  # the block of a dim; None for a depth
+    reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.reason is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,38 +44,72 @@ class Space:
     Unbound, it answers for ViT-B/16: 12 blocks of width 768. `bind` fits it to another backbone.
 
     Raises:
-        SpaceError: if a module is unknown or has no choices.
+        SpaceError: if a module is unknown, has no choices, or a rule speaks of what is not there.
     """
 
     name: str
     modules: Mapping[str, ModuleSpace]
     description: str = ""
     budget: Budget | None = None
+    rules: Sequence[Rule | str] = ()
     blocks: int = field(default=12, kw_only=True)
     width: int = field(default=768, kw_only=True)  # token width D
+    hidden: int = field(default=0, kw_only=True)  # of a block's MLP; 0 = 4·D
+    tokens: int = field(default=197, kw_only=True)  # patches, class and register tokens
+    gated: bool = field(default=False, kw_only=True)  # whether the MLP computes gates, too
+    classes: int | None = field(default=None, kw_only=True)  # for a budget that counts the head
+    weights: int = field(default=0, kw_only=True)  # of the backbone, head apart; 0 = by its shape
+    latency: Callable[[Arch], float] | None = field(default=None, kw_only=True)  # ms per image
+    source: str = field(default="", kw_only=True)  # file that declares it, for faults
+    places: Mapping[str, Place] = field(default_factory=dict, kw_only=True)  # of what it declares
 
     def __post_init__(self) -> None:
-        if not self.modules:
-            raise SpaceError(f"space '{self.name}'", [Fault(0, 0, "no modules")])
-        known = installed("noahnas.modules")
-        strange = [Fault(0, 0, unknown("module", m, known)) for m in self.modules if m not in known]
-        if strange:
-            raise SpaceError(f"space '{self.name}'", strange)
-        if self.blocks < 1 or self.width < 1:
-            raise SpaceError(
-                f"space '{self.name}'", [Fault(0, 0, "blocks and width are at least 1")]
-            )
         object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
+        faults: list[Fault] = []
+        rules = []
+        for i, rule in enumerate(self.rules):
+            try:
+                rules.append(parse_rule(rule) if isinstance(rule, str) else rule)
+            except ValueError as e:
+                faults.append(self._fault(f"rules.{i}", str(e)))
+        object.__setattr__(self, "rules", tuple(rules))
+        declared_faults(self.modules, rules, self._told(faults))
+        sizes = {"blocks": MAX_BLOCKS, "width": MAX_WIDTH, "tokens": MAX_WIDTH}
+        for what, most in sizes.items():
+            if not 1 <= getattr(self, what) <= most:
+                faults.append(self._fault("", f"{what} must be at least 1 and at most {most}"))
+        self._refuse(faults)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and (self.to_dict(), self.blocks, self.width) == (
-            other.to_dict(),
-            other.blocks,
-            other.width,
-        )
+        return isinstance(other, Space) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash((json.dumps(self.to_dict(), sort_keys=True), self.blocks, self.width))
+        return hash(self._key)
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        declared = json.dumps(self.to_dict(), sort_keys=True)
+        return (declared, self.shape, self.classes, self.weights)
+
+    # --- faults ------------------------------------------------------------------------------
+
+    def _fault(self, key: str, message: str) -> Fault:
+        """A fault at the place where the space's file declares `key`, or at what holds it."""
+        while key and key not in self.places:
+            key = key.rpartition(".")[0]
+        line, column, source = self.places.get(key, (0, 0, ""))
+        return Fault(line, column, message, source)
+
+    def _told(self, faults: list[Fault]) -> Told:
+        return lambda key, message: faults.append(self._fault(key, message))
+
+    def _refuse(self, faults: Sequence[Fault]) -> None:
+        if faults:
+            raise SpaceError(self.source or f"space '{self.name}'", faults)
+
+    def refused(self, key: str, message: str) -> SpaceError:
+        """The error of one fault in what the space declares as `key`."""
+        return SpaceError(self.source or f"space '{self.name}'", [self._fault(key, message)])
 
     # --- where it comes from -----------------------------------------------------------------
 
@@ -85,70 +125,126 @@ class Space:
         return load_space(name_or_path)
 
     def bind(
-        self, backbone: Any = None, *, blocks: int | None = None, width: int | None = None
+        self,
+        backbone: Any = None,
+        *,
+        blocks: int | None = None,
+        width: int | None = None,
+        hidden: int | None = None,
+        tokens: int | None = None,
+        classes: int | None = None,
     ) -> Space:
-        """The same space over another backbone: a timm model, or its number of blocks and width.
+        """The same space over another backbone: a timm model, or its number of blocks, width, ….
+
+        Args:
+            backbone: a timm vision transformer.
+            blocks: number of its blocks.
+            width: token width D.
+            hidden: units of a block's MLP; 4·D unless told.
+            tokens: per image: patches, class and register tokens.
+            classes: outputs of the classifier, for a budget that counts the head.
 
         Raises:
-            SpaceError: if a depth exceeds the number of blocks.
+            SpaceError: with every fault, if it does not fit: a depth beyond the backbone, a
+                fraction that is not a whole number of blocks, selectors that overlap or are empty.
         """
+        given: dict[str, Any] = {
+            "blocks": blocks,
+            "width": width,
+            "hidden": hidden,
+            "tokens": tokens,
+            "classes": classes,
+        }
+        if width is not None:
+            given["hidden"] = hidden or 0
+        given = {key: value for key, value in given.items() if value is not None}
         if backbone is not None:
-            blocks, width = len(backbone.blocks), int(backbone.embed_dim)
-        bound = replace(
-            self,
-            blocks=self.blocks if blocks is None else blocks,
-            width=self.width if width is None else width,
-        )
-        _ = bound.genes
+            given = cost.measures(backbone) | given
+        elif given.keys() - {"classes"}:
+            given["weights"] = 0
+        bound = replace(self, **given)
+        faults: list[Fault] = []
+        bound._compile(bound._told(faults))
+        self._refuse(faults)
         return bound
 
-    def with_budget(self, params: int) -> Space:
-        """The same space under another parameter budget."""
-        return replace(self, budget=Budget(params))
+    def with_budget(self, budget: Budget | int) -> Space:
+        """The same space under another budget; a number is one of parameters."""
+        return replace(self, budget=budget if isinstance(budget, Budget) else Budget(budget))
+
+    def timed(self, latency: Callable[[Arch], float]) -> Space:
+        """The same space, its budget on latency applied by measuring: milliseconds per image.
+
+        `latency(Arch())` is that of the frozen backbone. Each arch is measured once.
+        """
+        return replace(self, latency=latency)
 
     def to_dict(self) -> dict[str, Any]:
         """The declaration as a space file holds it; name and description included."""
-        modules = {
-            name: {"dim": list(part.dim)} | ({"depth": list(part.depth)} if part.depth else {})
-            for name, part in self.modules.items()
-        }
-        budget = {"budget": {"params": self.budget.params}} if self.budget else {}
-        return {"name": self.name, "description": self.description, "modules": modules} | budget
+        found: dict[str, Any] = {"name": self.name, "description": self.description}
+        found["modules"] = {name: part.to_dict() for name, part in self.modules.items()}
+        if self.budget and self.budget.to_dict():
+            found["budget"] = self.budget.to_dict()
+        if self.rules:
+            found["rules"] = [str(rule) for rule in self.rules]
+        return found
 
     # --- genes -------------------------------------------------------------------------------
 
+    def _compile(self, told: Told) -> tuple[dict[str, Part], tuple[Rule, ...]]:
+        parts = {
+            name: compile_part(name, declared, self.blocks, told)
+            for name, declared in self.modules.items()
+        }
+        rules: list[Rule] = []
+        for i, rule in enumerate(self.rules):
+            try:
+                rules.append(bound_rule(rule, self.blocks))  # type: ignore[arg-type]  # parsed
+            except ValueError as e:
+                told(f"rules.{i}", f"rule '{rule}': {e}")
+        return {name: part for name, part in parts.items() if part}, tuple(rules)
+
     @cached_property
-    def genes(self) -> tuple[Gene, ...]:
-        """Per module, alphabetically: its depth, then its dim in each block that a depth reaches.
+    def _compiled(self) -> tuple[dict[str, Part], tuple[Rule, ...]]:
+        faults: list[Fault] = []
+        compiled = self._compile(self._told(faults))
+        self._refuse(faults)
+        return compiled
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The modules compiled to genes over this backbone.
 
         Raises:
-            SpaceError: if a depth exceeds the number of blocks.
+            SpaceError: if the declaration does not fit the backbone.
         """
-        genes: list[Gene] = []
-        for name, part in self.modules.items():
-            depths = part.depth or (self.blocks,)
-            if depths[-1] > self.blocks:
-                message = (
-                    f"{name}.depth {depths[-1]} exceeds the backbone's {self.blocks} blocks; "
-                    "choose a space whose depths fit it"
-                )
-                raise SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
-            genes.append(Gene(f"{name}.depth", depths))
-            genes += [Gene(f"{name}.dim.{block}", part.dim, block) for block in range(depths[-1])]
-        return tuple(genes)
+        return self._compiled[0]
+
+    @property
+    def bound_rules(self) -> tuple[Rule, ...]:
+        """The rules, with depths as numbers of this backbone's blocks."""
+        return self._compiled[1]
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """Per module, alphabetically: its depth, its dims block by block, its attributes.
+
+        Raises:
+            SpaceError: if the declaration does not fit the backbone.
+        """
+        return tuple(gene for part in self.parts.values() for gene in part.genes)
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Where in a gene vector each module's genes stand: its depth first, then its dims."""
+        """Where in a gene vector each module's genes stand."""
         slices, start = {}, 0
-        for name, part in self.modules.items():
-            length = 1 + (part.depth or (self.blocks,))[-1]
-            slices[name] = slice(start, start + length)
-            start += length
+        for name, part in self.parts.items():
+            slices[name] = slice(start, start + len(part.genes))
+            start += len(part.genes)
         return slices
 
     def decode(self, vector: Sequence[int]) -> Arch:
-        """The arch of a gene vector (one choice index per gene). Dims past the depth are inactive.
+        """The arch of a gene vector, one choice index per gene, rules apart.
 
         Raises:
             ArchError: if the vector's length or an index does not fit the genes.
@@ -158,21 +254,17 @@ class Space:
         for gene, index in zip(self.genes, vector, strict=True):
             if not 0 <= index < len(gene.choices):
                 raise ArchError(f"{gene.name} has {len(gene.choices)} choices; no index {index}")
-        return Arch(**{name: self._dims(vector, where) for name, where in self.slices.items()})
-
-    def _dims(self, vector: Sequence[int], where: slice) -> tuple[int, ...]:
-        depth = self.genes[where.start].choices[vector[where.start]]
-        first = where.start + 1
-        dims = [self.genes[g].choices[vector[g]] for g in range(first, first + depth)]
-        return (*dims, *(0,) * (self.blocks - depth))
+        return Arch.trusted(
+            {name: self.parts[name].decode(vector[where]) for name, where in self.slices.items()}
+        )
 
     def active(self, vector: Sequence[int]) -> list[bool]:
-        """Which genes of a vector count: depths always, a dim where the depth reaches its block."""
-        mask: list[bool] = []
-        for where in self.slices.values():
-            depth = self.genes[where.start].choices[vector[where.start]]
-            mask += [True] + [block < depth for block in range(where.stop - where.start - 1)]
-        return mask
+        """Which genes of a vector count: depths, dims they reach, attributes of what is there."""
+        return [
+            on
+            for name, where in self.slices.items()
+            for on in self.parts[name].active(vector[where])
+        ]
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
         """The lexicographically smallest gene vector that decodes to `arch`.
@@ -183,18 +275,48 @@ class Space:
         reason = self.misfit(arch)
         if reason:
             raise ArchError(reason)
-        vector: list[int] = []
-        for name, where in self.slices.items():
-            dims = arch.dims(name) if name in arch else (0,) * self.blocks
-            depth = next(d for d in self.genes[where.start].choices if self._reaches(name, dims, d))
-            choices = self.modules[name].dim
-            vector.append(self.genes[where.start].choices.index(depth))
-            vector += [choices.index(dim) for dim in dims[:depth]]
-            vector += [0] * (where.stop - where.start - 1 - depth)
-        return tuple(vector)
+        return tuple(self.vector(arch))
 
-    def _reaches(self, name: str, dims: Sequence[int], depth: int) -> bool:
-        return not any(dims[depth:]) and set(dims[:depth]) <= set(self.modules[name].dim)
+    def vector(self, arch: Arch) -> list[int]:
+        """The smallest gene vector that decodes to `arch`, rules apart.
+
+        Raises:
+            ArchError: if an attribute or a dim is none of the choices.
+        """
+        values = self.values(self.canonical(arch))
+        encodings = {name: part.encodings(values[name]) for name, part in self.parts.items()}
+        if not all(encodings.values()) or not set(arch.modules) <= set(self.parts):
+            raise ArchError(self.misfit(arch) or "the arch is not in the space")
+        return [index for found in encodings.values() for index in found[0]]
+
+    def values(self, arch: Arch) -> dict[str, Mapping[str, Sequence[Value]]]:
+        """Every module's values, absent ones' dims being 0, attributes as the arch states them."""
+        absent = {"dim": (0,) * self.blocks}
+        present = {name: arch[name] for name in arch.modules}
+        return {name: present.get(name, absent) for name in self.parts}
+
+    def canonical(self, arch: Arch) -> Arch:
+        """The arch without attributes that are at their default wherever their module is."""
+        if all(set(arch[name]) == {"dim"} for name in arch.modules):
+            return arch
+        kept: dict[str, dict[str, tuple[Value, ...]]] = {}
+        for name in arch.modules:
+            part = arch[name]
+            schema = schema_of(name)
+            kept[name] = {
+                key: row
+                for key, row in part.items()
+                if key not in schema
+                or any(row[i] != schema[key].default for i, dim in enumerate(part["dim"]) if dim)
+            }
+        return Arch.trusted(kept)
+
+    def contains(self, arch: Arch) -> Contained:
+        """Whether the arch is a point of this space, budget apart; false with the reason."""
+        return Contained(self.misfit(arch))
+
+    def __contains__(self, arch: object) -> bool:
+        return isinstance(arch, Arch) and self.misfit(arch) is None
 
     def misfit(self, arch: Arch) -> str | None:
         """Why an arch is not a point of this space, budget apart; None if it is one."""
@@ -203,173 +325,172 @@ class Space:
         for name in arch.modules:
             if name not in self.modules:
                 return unknown("module", name, self.modules)
-            if set(arch[name]) != {"dim"}:
-                extra = ", ".join(sorted(set(arch[name]) - {"dim"}))
-                return f"{name}: this space declares no attribute {extra}"
-        for name, where in self.slices.items():
-            dims = arch.dims(name) if name in arch else (0,) * self.blocks
-            depths = self.genes[where.start].choices
-            if not any(self._reaches(name, dims, depth) for depth in depths):
-                return (
-                    f"{name} {list(dims)} is none of dims {self.modules[name].dim}, depth {depths}"
-                )
-        return None
+        values = self.values(self.canonical(arch))
+        for name, part in self.parts.items():
+            reason = part.misfit(values[name])
+            if reason:
+                return reason
+        broken = next((r for r in self.bound_rules if nearby.breaks_of(self, arch, r)), None)
+        return f"it breaks the rule '{broken}'" if broken else None
 
     @property
     def choices(self) -> dict[str, dict[str, tuple[Value, ...]]]:
         """Per module and attribute, dim included: every value that any block may take."""
-        return {name: {"dim": part.dim} for name, part in self.modules.items()}
+        return {
+            name: {"dim": tuple(sorted(set().union(*part.choices)))} | dict(part.attributes)
+            for name, part in self.parts.items()
+        }
 
     # --- counting and cost -------------------------------------------------------------------
 
     @cached_property
+    def _free(self) -> Census:
+        """Every architecture, whatever it costs."""
+        try:
+            return Census(self.parts, self.bound_rules, None)
+        except UncountableError:
+            raise self.refused("rules", "there are too many cases to count") from None
+
+    @cached_property
     def size(self) -> int:
-        """Number of distinct architectures, exactly; the budget is not applied."""
-        return math.prod(
-            len(part.dim) ** depths[-1]
-            if 0 in part.dim
-            else sum(len(part.dim) ** d for d in depths)
-            for part, depths in (
-                (self.modules[name], self.genes[where.start].choices)
-                for name, where in self.slices.items()
-            )
-        )
+        """Number of distinct architectures, exactly; rules are obeyed, the budget is not applied.
+
+        Raises:
+            SpaceError: if the rules are too tangled to count.
+        """
+        try:
+            return self._free.count()
+        except UncountableError:
+            raise self.refused("rules", "there are too many cases to count") from None
 
     @property
     def shape(self) -> Shape:
         """What of the backbone decides prices."""
-        return Shape(self.blocks, self.width)
+        return Shape(self.blocks, self.width, self.hidden, self.tokens, self.gated)
 
     @cached_property
-    def _prices(self) -> dict[tuple[str, int], int]:
-        return {
-            (name, dim): params_of(name, self.shape, dim) if dim else 0
-            for name, part in self.modules.items()
-            for dim in {0, *part.dim}
-        }
+    def prices(self) -> cost.Prices:
+        """What its modules cost on this backbone."""
+        return cost.Prices(self)
 
-    def price(self, module: str, dim: int) -> int:
+    def price(self, module: str, dim: int, **attributes: Value) -> int:
         """Prompt parameters of one of the space's modules at one of its dims, in one block."""
-        return self._prices[module, dim]
+        return self.prices.params(module, dim, attributes)
 
     def params(self, arch: Arch) -> int:
         """Trainable prompt parameters of an arch of this space; the head is not counted."""
-        prices = self._prices
-        return sum(prices[name, dim] for name in arch.modules for dim in arch.dims(name))
+        return self.prices.total(arch)
+
+    def flops(self, arch: Arch) -> int:
+        """What an arch of this space adds to the FLOPs of a forward, per image."""
+        return self.prices.total(arch, flops=True)
+
+    @property
+    def limits(self) -> tuple[int, int | None]:
+        """The least and the most prompt parameters that the budget allows; None = no limit."""
+        return self.prices.limits
 
     def feasible(self, arch: Arch) -> bool:
-        """Whether an arch of this space meets the budget."""
-        return self.budget is None or self.params(arch) <= self.budget.params
+        """Whether an arch of this space meets the budget.
+
+        Its limit on latency counts only if the space can measure (`timed`).
+        """
+        return self.prices.feasible(arch)
 
     @cached_property
     def largest(self) -> Arch:
-        """Every module at its greatest depth and dims; the budget is not applied."""
+        """Every gene at its greatest choice: what a supernet must hold. Rules may forbid it."""
         return self.decode([len(gene.choices) - 1 for gene in self.genes])
 
     @cached_property
-    def smallest(self) -> Arch:
-        """The arch with the fewest parameters."""
-        return self.decode([0] * len(self.genes))
-
-    # --- drawing -----------------------------------------------------------------------------
+    def cheapest(self) -> Arch:
+        """An arch with the fewest parameters; the budget is not applied."""
+        return self.prices.extreme("cheapest")
 
     @cached_property
-    def _counter(self) -> Counter:
-        prices = self._prices
-        return Counter(
-            {
-                name: ModuleCounter(
-                    {dim: prices[name, dim] for dim in self.modules[name].dim},
-                    self.genes[where.start].choices,
-                    self.blocks,
-                )
-                for name, where in self.slices.items()
-            }
-        )
-
-    @property
-    def _limit(self) -> int:
-        return self.budget.params if self.budget else self.params(self.largest)
+    def dearest(self) -> Arch:
+        """An arch with the most parameters that rules allow; the budget is not applied."""
+        return self.prices.extreme("dearest")
 
     def count(self, params: int | None = None) -> int:
         """Number of distinct architectures with at most `params` prompt parameters, exactly.
 
         Without argument, under the declared budget.
+
+        Raises:
+            SpaceError: if they cannot be counted exactly; says why.
         """
-        return self._counter.count(self._limit if params is None else params)
+        return self.exact.count(params)
+
+    # --- drawing -----------------------------------------------------------------------------
+
+    @cached_property
+    def exact(self) -> draw.Exact:
+        """Counts feasible architectures and draws from them uniformly."""
+        return draw.Exact(self)
 
     def draw(self, rng: np.random.Generator) -> Arch:
-        """One arch of the paper prior, budget apart: each depth uniform, then each dim uniform."""
-        return self.decode([int(rng.integers(len(gene.choices))) for gene in self.genes])
+        """One arch of the paper prior, budget apart: each gene uniform, again until rules hold."""
+        return draw.paper(self, rng)
 
     def sample(
         self, rng: np.random.Generator, n: int = 1, prior: Literal["exact", "paper"] = "exact"
     ) -> list[Arch]:
         """`n` independent draws of architectures that meet the budget.
 
-        `prior="exact"`: exactly uniform over distinct feasible architectures, by counting.
+        `prior="exact"`: exactly uniform over distinct feasible architectures, by counting; where
+        that is infeasible (`space.exact.reason`), by rejection.
         `prior="paper"`: NOAH's draw (each depth uniform, then each dim), by rejection; the exact
         prior where none of 5000 such draws meets the budget.
 
         Raises:
-            SpaceError: if nothing meets the budget, or fewer than one paper draw in 100 000 does.
+            SpaceError: if nothing meets the budget, or fewer than one draw in 100 000 does.
         """
         if prior == "paper":
-            return [self._feasible_draw(rng) for _ in range(n)]
-        self.check_budget()
-        limit = self._limit
-        indices = uniform_below(rng, self.count(), n)
-        return [Arch(**self._counter.unrank(index, limit)) for index in indices]
+            return [draw.feasible_paper(self, rng) for _ in range(n)]
+        return self.exact.sample(rng, n)
 
     @cached_property
-    def _paper_passes(self) -> bool:
+    def paper_passes(self) -> bool:
         """Whether any of 5000 paper draws meets the budget."""
-        rng = np.random.default_rng(0)
-        return any(self.feasible(self.draw(rng)) for _ in range(5000))
-
-    def _feasible_draw(self, rng: np.random.Generator) -> Arch:
-        if not self._paper_passes:
-            return self.sample(rng)[0]
-        for _ in range(MAX_REJECTIONS):
-            arch = self.draw(rng)
-            if self.feasible(arch):
-                return arch
-        raise self._tight(f"no paper draw in {MAX_REJECTIONS} meets the budget")
+        return draw.paper_passes(self)
 
     def shrink(self, arch: Arch, rng: np.random.Generator) -> Arch:
         """The arch with random genes lowered, a step at a time, until it meets the budget.
 
+        Where rules or other limits are in the way, genes are changed at random as long as that
+        leads nearer; if nothing does, the arch is drawn anew.
+
         Raises:
             SpaceError: if nothing meets the budget.
         """
-        self.check_budget()
-        vector = list(self.encode(arch))
-        while not self.feasible(arch):
-            active = self.active(vector)
-            high = [i for i, index in enumerate(vector) if index and active[i]]
-            vector[high[rng.integers(len(high))]] -= 1
-            arch = self.decode(vector)
-        return arch
+        return draw.shrink(self, arch, rng)
 
     def check_budget(self) -> None:
-        """Raise SpaceError if no architecture of the space meets its budget."""
-        if not self.feasible(self.smallest):
-            raise self._tight("no architecture meets the budget")
+        """Raise SpaceError if no architecture of the space meets its rules and budget."""
+        self.prices.check()
 
-    def _tight(self, what: str) -> SpaceError:
-        limit = self.budget.params if self.budget else 0
-        message = (
-            f"{what} of {limit} parameters at {self.blocks} blocks of width {self.width}; the "
-            f"cheapest arch has {self.params(self.smallest)}: raise the budget, or offer smaller "
-            "dims or depths"
-        )
-        return SpaceError(f"space '{self.name}'", [Fault(0, 0, message)])
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """The archs of this space one step of one gene away; the budget is not applied.
+
+        Raises:
+            ArchError: if the arch is not in the space.
+        """
+        return nearby.neighbours(self, arch)
+
+    def distance(self, first: Arch, second: Arch) -> int:
+        """Steps between the dims of each block, and attributes that differ, summed; a metric.
+
+        Raises:
+            ArchError: if an arch is not in the space.
+        """
+        return nearby.distance(self, first, second)
 
     def enumerate(self) -> Iterator[Arch]:
-        """Every distinct architecture once, budget apart. For small spaces."""
+        """Every distinct architecture that obeys the rules once, budget apart. For small spaces."""
         seen: set[Arch] = set()
         for index in np.ndindex(*(len(gene.choices) for gene in self.genes)):
             arch = self.decode([int(i) for i in index])
-            if arch not in seen:
+            if arch not in seen and not nearby.violations(self, arch):
                 seen.add(arch)
                 yield arch

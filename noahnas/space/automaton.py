@@ -1,0 +1,268 @@
+"""Architectures as paths: block by block, each distinct one is exactly one path of an automaton.
+
+Gene vectors are many to one architecture: a depth may reach further than the last dim that is not
+0, and ties hold only where the depth reaches. So the state after some blocks is the *set* of what
+the genes may still be (the subset construction): which depths remain, and the value of the group
+that the block shares with the next. Order rules and depths that rules ask for add to the state.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from noahnas.space.genes import Part
+from noahnas.space.rules import ORDERS, Comparison, Ordered, Term, broken
+from noahnas.space.schema import Value
+
+Price = Callable[[int, Mapping[str, Value]], int]  # of a dim > 0 with attributes, in one block
+Clause = tuple[Comparison | None, Comparison | None]  # a block breaks it: first true, second false
+Reach = tuple[int, int, int | None]  # blocks that a depth may still reach, the open group's dim
+View = tuple[tuple[Term, Value], ...]
+PRESENT = "(present)"  # what a rule about the number of modules asks of one
+
+
+class State(NamedTuple):
+    """All of the blocks before that decides what may follow."""
+
+    reaches: frozenset[Reach]
+    picked: tuple[int | None, ...]  # class of each attribute in the group that is open
+    lasts: tuple[Value, ...]  # for each order rule, the value in the last block with the module
+    had: int  # number of blocks with the module, where rules ask for it
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a block may hold next, all of one price and with one state after it."""
+
+    price: int
+    state: State
+    view: View  # values of the terms that rules between modules ask for
+    members: tuple[Member, ...]
+    ways: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """Choices of one block that differ in nothing that counts: one dim, classes of attributes."""
+
+    dim: int
+    picks: tuple[tuple[int, int, bool], ...]  # attribute, its class, whether it is chosen here
+    ways: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What rules ask of one module."""
+
+    counts: frozenset[int] | None = None  # of blocks that have it
+    orders: tuple[Ordered, ...] = ()
+    clauses: tuple[Clause, ...] = ()
+    viewed: tuple[Term, ...] = ()  # what rules between modules ask for
+    mentioned: frozenset[str] = frozenset()  # attributes that any rule asks for
+
+
+@dataclass
+class ModuleAutomaton:
+    """The distinct choices of one module over the blocks.
+
+    Args:
+        part: the module on its backbone.
+        price: what a dim costs in one block; None if that has no meaning.
+        limits: what rules ask of it.
+        only: "cheapest" or "dearest" keeps, of what leads to the same, that alone.
+    """
+
+    part: Part
+    price: Price | None
+    limits: Limits
+    only: str | None = None
+    _steps: dict[tuple[int, frozenset[Reach], int], frozenset[Reach]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        part = self.part
+        self._open = [any(g[0] <= b < g[-1] for g in part.groups) for b in range(part.blocks)]
+        self._names = list(part.attributes)
+        self._groups = [
+            {b: group for group in part.attribute_groups[name] for b in group}
+            for name in self._names
+        ]
+        self.classes = [self._classes(name) for name in self._names]
+        self._prices: dict[tuple[int, tuple[int, ...]], int] = {}
+
+    def _classes(self, name: str) -> list[list[Value]]:
+        """The attribute's choices, those together that no price and no rule tells apart."""
+        part = self.part
+        choices = part.attributes[name]
+        if name in self.limits.mentioned:
+            return [[value] for value in choices]
+        if self.price is None:
+            return [list(choices)]
+        others = [part.attributes[other] for other in self._names if other != name]
+        names = [other for other in self._names if other != name]
+        dims = sorted({d for row in part.choices for d in row if d})
+        found: dict[tuple[int, ...], list[Value]] = {}
+        for value in choices:
+            key = tuple(
+                self.price(dim, dict(zip(names, rest, strict=True)) | {name: value})
+                for dim in dims
+                for rest in itertools.product(*others)
+            )
+            found.setdefault(key, []).append(value)
+        return list(found.values())
+
+    @property
+    def start(self) -> State:
+        """The state before the first block."""
+        reaches: frozenset[Reach] = frozenset(
+            (*self._clipped(self.part.reach(depth), 0), None) for depth in self.part.depths
+        )
+        return State(reaches, (None,) * len(self._names), (None,) * len(self.limits.orders), 0)
+
+    def accepts(self, state: State) -> bool:
+        """Whether what ends in this state is an architecture."""
+        return self.limits.counts is None or state.had in self.limits.counts
+
+    @staticmethod
+    def _clipped(reached: range, after: int) -> tuple[int, int]:
+        """The blocks from `after` on that are reached; (0, 0) when there are none."""
+        start, stop = max(reached.start, after), reached.stop
+        return (start, stop) if start < stop else (0, 0)
+
+    def _next(self, block: int, reaches: frozenset[Reach], dim: int) -> frozenset[Reach]:
+        """What depths and group values remain when this block has `dim`."""
+        key = (block, reaches, dim)
+        if key not in self._steps:
+            found: set[Reach] = set()
+            for start, stop, value in reaches:
+                here = start <= block < stop and bool(self.part.choices[block])
+                if dim not in self.part.choices[block] or value not in (None, dim) if here else dim:
+                    continue
+                kept = (dim if here else value) if self._open[block] else None
+                found.add((*self._clipped(range(start, stop), block + 1), kept))
+            self._steps[key] = frozenset((0, 0, None) if r[1] == 0 else r for r in found)
+        return self._steps[key]
+
+    def options(self, block: int, state: State) -> list[Option]:
+        """What this block may hold after `state`, merged where nothing tells it apart."""
+        reaches, picked, lasts, count = state
+        merged: dict[tuple[int, State, View], list[Member]] = {}
+        for dim in sorted({0, *self.part.choices[block]}):
+            after = self._next(block, reaches, dim)
+            if not after:
+                continue
+            for picks in self._picks(block, picked) if dim else [()]:
+                self._add(merged, block, dim, picks, after, picked, lasts, count)
+        found = [
+            Option(price, state_after, view, tuple(members), sum(m.ways for m in members))
+            for (price, state_after, view), members in merged.items()
+        ]
+        if self.only is None:
+            return found
+        best: dict[tuple[State, View], Option] = {}
+        for option in sorted(found, key=lambda o: o.price, reverse=self.only == "dearest"):
+            best.setdefault((option.state, option.view), option)
+        return list(best.values())
+
+    def _add(
+        self,
+        merged: dict[tuple[int, State, View], list[Member]],
+        block: int,
+        dim: int,
+        picks: tuple[tuple[int, int, bool], ...],
+        after: frozenset[Reach],
+        picked: tuple[int | None, ...],
+        lasts: tuple[Value, ...],
+        count: int,
+    ) -> None:
+        values = {self._names[a]: self.classes[a][c][0] for a, c, _ in picks}
+        view = self._view(dim, values)
+        seen = dict(view)
+        if any(broken(first, second, seen) for first, second in self.limits.clauses):
+            return
+        if dim:
+            now = tuple(seen[rule.term] for rule in self.limits.orders)
+            for rule, before, value in zip(self.limits.orders, lasts, now, strict=True):
+                if before is not None and not ORDERS[rule.order](before, value):
+                    return
+            lasts = now
+            counted = self.limits.counts is not None
+            count += counted
+            chosen = {a: c for a, c, _ in picks}
+            picked = tuple(chosen.get(a) for a in range(len(self._names)))
+        picked = (
+            tuple(
+                p if block in groups and groups[block][-1] > block else None
+                for p, groups in zip(picked, self._groups, strict=True)
+            )
+            if dim
+            else tuple(
+                None if block in groups and groups[block][-1] == block else p
+                for p, groups in zip(picked, self._groups, strict=True)
+            )
+        )
+        ways = 1
+        for a, c, fresh in picks:
+            ways *= len(self.classes[a][c]) if fresh else 1
+        price = self._price(dim, tuple(c for _, c, _ in picks))
+        shown = tuple((term, seen[term]) for term in self.limits.viewed)
+        key = (price, State(after, picked, lasts, count), shown)
+        merged.setdefault(key, []).append(Member(dim, picks, ways))
+
+    def _picks(
+        self, block: int, picked: Sequence[int | None]
+    ) -> Iterator[tuple[tuple[int, int, bool], ...]]:
+        """Classes that the attributes may have in a block with a dim: open ones are chosen here."""
+        rows: list[list[tuple[int, int, bool]]] = []
+        for a, before in enumerate(picked):
+            fresh = before is None
+            classes = range(len(self.classes[a])) if before is None else [before]
+            rows.append([(a, c, fresh) for c in classes])
+        return itertools.product(*rows)
+
+    def _view(self, dim: int, values: Mapping[str, Value]) -> View:
+        name = self.part.name
+        terms = {term for clause in self.limits.clauses for c in clause if c for term in c.terms}
+        terms |= {*self.limits.viewed, *(rule.term for rule in self.limits.orders)}
+        known = {"dim": dim, PRESENT: dim > 0} | dict(values)
+        return tuple(
+            (term, known.get(term.attribute))
+            for term in sorted(terms, key=str)
+            if term.module == name
+        )
+
+    def _price(self, dim: int, classes: tuple[int, ...]) -> int:
+        if not dim or self.price is None:
+            return 0
+        key = (dim, classes)
+        if key not in self._prices:
+            values = {
+                name: self.classes[a][c][0]
+                for a, (name, c) in enumerate(zip(self._names, classes, strict=True))
+            }
+            self._prices[key] = self.price(dim, values)
+        return self._prices[key]
+
+    def content(self, members: Sequence[tuple[Member, int]]) -> dict[str, tuple[Value, ...]]:
+        """Dims and attributes of a path: in each block a member and which of its ways."""
+        dims = tuple(member.dim for member, _ in members)
+        found: dict[str, tuple[Value, ...]] = {"dim": dims}
+        if not self._names:
+            return found
+        rows: list[list[Value]] = [[None] * len(dims) for _ in self._names]
+        for block, (member, way) in enumerate(members):
+            for a, c, fresh in member.picks:
+                if fresh:
+                    way, which = divmod(way, len(self.classes[a][c]))
+                    rows[a][block] = self.classes[a][c][which]
+                else:
+                    group = self._groups[a][block]
+                    before = next(b for b in group if members[b][0].dim)
+                    rows[a][block] = rows[a][before]
+        for name, row in zip(self._names, rows, strict=True):
+            default = self.part.defaults[name]
+            if any(d and v != default for d, v in zip(dims, row, strict=True)):
+                found[name] = tuple(row)
+        return found

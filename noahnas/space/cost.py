@@ -1,0 +1,189 @@
+"""What architectures of a space cost, and whether that is within its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from noahnas.space.arch import Arch
+from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
+from noahnas.space.cases import Census
+from noahnas.space.declaration import flops_of, params_of
+from noahnas.space.flops import backbone_flops
+from noahnas.space.paths import UncountableError
+from noahnas.space.schema import Shape, Value
+
+if TYPE_CHECKING:
+    from noahnas.space.space import Space
+
+
+def measures(backbone: Any) -> dict[str, int]:
+    """What a space must know of a timm model: its shape, and its parameters without the head."""
+    shape = Shape.of(backbone)
+    head = sum(p.numel() for p in getattr(backbone, "head", backbone).parameters())
+    whole = sum(p.numel() for p in backbone.parameters())
+    return asdict(shape) | {"weights": whole - head if head < whole else whole}
+
+
+class Prices:
+    """Costs of a space's architectures on its backbone, found once each."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._params: dict[tuple[object, ...], int] = {}
+        self._flops: dict[tuple[object, ...], int] = {}
+        self._latency: dict[Arch, float] = {}
+
+    def params(self, module: str, dim: int, attributes: Mapping[str, Value]) -> int:
+        """Prompt parameters of a module in one block."""
+        key = (module, dim, *attributes.items())
+        if key not in self._params:
+            cost = params_of(module, self.space.shape, dim, **attributes) if dim else 0
+            self._params[key] = cost
+        return self._params[key]
+
+    def flops(self, module: str, dim: int, attributes: Mapping[str, Value]) -> int:
+        """FLOPs per image that a module adds in one block."""
+        key = (module, dim, *attributes.items())
+        if key not in self._flops:
+            cost = flops_of(module, self.space.shape, dim, **attributes) if dim else 0
+            self._flops[key] = cost
+        return self._flops[key]
+
+    def total(self, arch: Arch, *, flops: bool = False) -> int:
+        """The sum over an arch's modules and blocks."""
+        price = self.flops if flops else self.params
+        total = 0
+        for name in arch.modules:
+            part = arch[name]
+            others = [key for key in part if key != "dim"]
+            for block, dim in enumerate(arch.dims(name)):
+                if dim:
+                    total += price(name, dim, {key: part[key][block] for key in others})
+        return total
+
+    # --- the budget --------------------------------------------------------------------------
+
+    @cached_property
+    def census(self) -> Census:
+        """Architectures by their parameters.
+
+        Raises:
+            UncountableError: if that takes too long.
+        """
+        return Census(self.space.parts, self.space.bound_rules, self.params)
+
+    def extreme(self, only: str) -> Arch:
+        """The "cheapest" or the "dearest" arch, in parameters."""
+        space = self.space
+        try:
+            census = Census(space.parts, space.bound_rules, self.params, only)
+        except UncountableError:
+            raise space.refused("rules", f"there are too many cases to find the {only}") from None
+        if census.empty:
+            raise space.refused("rules", "no architecture obeys all rules")
+        return Arch.trusted(census.extreme())
+
+    @cached_property
+    def limits(self) -> tuple[int, int | None]:
+        """The least and the most prompt parameters that the budget allows.
+
+        Raises:
+            SpaceError: if the budget counts the head and the number of classes is not known.
+        """
+        budget = self.space.budget
+        if not budget:
+            return 0, None
+        low = self._amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
+        high = self._amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
+        head = self._head if budget.head else 0
+        return max(low - head, 0), None if high is None else high - head
+
+    @property
+    def _head(self) -> int:
+        if self.space.classes is None:
+            message = (
+                "the budget counts the head, whose size depends on the classes: say how many "
+                "(--classes 10, or bind(classes=10))"
+            )
+            raise self.space.refused("budget", message)
+        return self.space.classes * (self.space.width + 1)
+
+    def _amount(self, amount: Amount, *, up: bool) -> int:
+        whole = 1
+        if amount.unit == BACKBONE:
+            whole = self.space.weights or backbone_params(self.space.shape)
+        elif amount.unit == DEAREST:
+            whole = self.space.params(self.space.dearest)
+        value = amount.value * whole / (100 if amount.unit else 1)
+        return math.ceil(value) if up else math.floor(value)
+
+    def within(self, arch: Arch) -> bool:
+        """Whether its parameters are within the budget."""
+        low, high = self.limits
+        return low <= self.total(arch) <= (math.inf if high is None else high)
+
+    def feasible(self, arch: Arch) -> bool:
+        """Whether it meets every limit of the budget."""
+        budget = self.space.budget
+        if not budget:
+            return True
+        if not self.within(arch):
+            return False
+        if budget.flops and self.total(arch, flops=True) > self._flops_limit:
+            return False
+        return not (budget.latency and self.space.latency) or self._in_time(arch)
+
+    @cached_property
+    def _flops_limit(self) -> int:
+        """FLOPs that may be added to the frozen backbone's."""
+        assert self.space.budget  # asked of such spaces only
+        amount: Any = self.space.budget.flops
+        return int((amount.value - 1) * backbone_flops(self.space.shape) // 1)
+
+    def _in_time(self, arch: Arch) -> bool:
+        assert self.space.budget  # asked of such spaces only
+        amount: Any = self.space.budget.latency
+        unit = self._measured(Arch()) if amount.unit == "x" else 1.0
+        return self._measured(arch) <= float(amount.value) * unit
+
+    def _measured(self, arch: Arch) -> float:
+        assert self.space.latency  # asked of such spaces only
+        if arch not in self._latency:
+            self._latency[arch] = self.space.latency(arch)
+        return self._latency[arch]
+
+    def check(self) -> None:
+        """Raise SpaceError if nothing is within the limits on parameters or on FLOPs."""
+        space = self.space
+        where = f"at {space.blocks} blocks of width {space.width}"
+        low, high = self.limits
+        cheapest, dearest = space.params(space.cheapest), space.params(space.dearest)
+        if high is not None and cheapest > high:
+            raise space.refused(
+                "budget.params",
+                f"no architecture meets the budget of {high} parameters {where}; the cheapest arch "
+                f"has {cheapest}: raise the budget, or offer smaller dims or depths",
+            )
+        if dearest < low:
+            raise space.refused(
+                "budget.params",
+                f"no architecture has the least of {low} parameters {where}; the dearest arch has "
+                f"{dearest}: lower the least, or offer larger dims or depths",
+            )
+        if high is not None and low > high:
+            message = f"the least of {low} parameters exceeds the most of {high}"
+            raise space.refused("budget.params", message)
+        if space.budget and space.budget.flops:
+            lightest = Census(space.parts, space.bound_rules, self.flops, "cheapest").extreme()
+            least = self.total(Arch.trusted(lightest), flops=True)
+            if least > self._flops_limit:
+                whole = 1 + least / backbone_flops(space.shape)
+                message = (
+                    f"no architecture meets the budget of {space.budget.flops} FLOPs {where}; the "
+                    f"lightest arch takes {whole:.4f}x: raise it, or offer smaller dims"
+                )
+                raise space.refused("budget.flops", message)
