@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +331,40 @@ def test_the_command_says_what_it_did_on_stdout_and_how_far_it_is_on_stderr(
     assert "tasks 1/1 · mnist" in err
     code, out, _ = told(monkeypatch, capsys, "micro-vtab:mnist", "--json")
     assert (code, json.loads(out)[0]["state"]) == (0, "in the cache")
+
+
+def test_the_command_names_a_damaged_file_that_it_mended(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(monkeypatch, capsys, "micro-vtab:mnist")
+    path = tmp_path / "cache" / "micro-vtab" / "mnist.npz"
+    path.write_bytes(b"")
+    code, out, err = told(monkeypatch, capsys, "micro-vtab:mnist")
+    assert code == 0
+    assert "fetched again" in out
+    assert f"{path} was damaged" in err
+
+
+def test_packages_left_by_an_interrupted_call_are_used_then_removed(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache" / "micro-vtab" / "packages"
+    shutil.copytree(mnist, folder)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    fetch_micro_vtab(["mnist"])
+    assert kept(tmp_path / "cache") == ["micro-vtab/mnist.npz"]
+    shutil.copytree(mnist, folder)  # as if killed before it was removed
+    assert [one.state for one in fetch_micro_vtab(["mnist"])] == ["in the cache"]
+    assert not folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NOAHNAS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"file.*: cannot be written: Not a directory"):
+        fetch_micro_vtab(["mnist"])
 
 
 def test_the_command_refuses_what_it_does_not_know(
