@@ -91,6 +91,26 @@ def test_the_probe_s_file_is_of_these_tasks() -> None:
     assert max(row["accuracy"] for row in found) < 0.9
 
 
+def test_the_page_states_the_packages_and_the_figures_of_the_files() -> None:
+    page = (ROOT / "docs" / "micro-vtab.md").read_text(encoding="utf-8")
+    for task in TASKS.values():
+        for p in task.packages:
+            assert f"| {p.registry} | `{p.file}` | {p.size / 1e6:.1f} | `{p.sha256}` |" in page
+    results = ROOT / "benchmarks" / "results"
+    probes = json.loads((results / "micro_vtab_probe.json").read_text())["tasks"]
+    tunes = json.loads((results / "micro_vtab_tune.json").read_text())["tasks"]
+    for probe, tune in zip(probes, tunes, strict=True):
+        shown = [
+            probe["largest_class"],
+            probe["accuracy_of_random_weights"],
+            probe["accuracy"],
+            tune["test"]["accuracy"],
+        ]
+        cells = " | ".join(f"{100 * value:.1f}" for value in shown)
+        assert probe["task"] == tune["task"]
+        assert f"| `{probe['task']}` | {cells} |" in page
+
+
 # --- splits ----------------------------------------------------------------------------------
 
 

@@ -81,7 +81,8 @@ def obtain(package: Package, folder: Path, report: Report) -> Path:
             raise DataError(f"{package}: expected the file {package.file}, got {there}")
         if (size := found.stat().st_size) < package.size:
             raise DataError(
-                f"{package}: only {size:,} of {package.size:,} bytes of {package.file} came: try again"
+                f"{package}: only {size:,} of {package.size:,} bytes of {package.file} came: "
+                "try again"
             )
         digest = sha256(found)
         if digest != package.sha256:
