@@ -160,6 +160,14 @@ def test_a_package_with_another_digest_is_refused_and_leaves_nothing(
     assert names(tmp_path / "got") == []
 
 
+def test_a_package_that_came_in_part_is_refused(tiny: Package, tmp_path: Path) -> None:
+    source = tmp_path / "mirror" / "pool" / "t" / "tiny.deb"
+    source.write_bytes(source.read_bytes()[:1000])
+    with pytest.raises(DataError, match=rf"only 1,000 of {tiny.size:,} bytes of tiny\.deb came"):
+        obtain(tiny, tmp_path / "got", silent)
+    assert names(tmp_path / "got") == []
+
+
 def test_a_mirror_without_the_package_is_named(
     tiny: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,26 @@ def test_the_probe_s_file_is_of_these_tasks() -> None:
         name: task.counts for name, task in TASKS.items()
     }
     assert max(row["accuracy"] for row in found) < 0.9
+
+
+def test_the_page_states_the_packages_and_the_figures_of_the_files() -> None:
+    page = (ROOT / "docs" / "micro-vtab.md").read_text(encoding="utf-8")
+    for task in TASKS.values():
+        for p in task.packages:
+            assert f"| {p.registry} | `{p.file}` | {p.size / 1e6:.1f} | `{p.sha256}` |" in page
+    results = ROOT / "benchmarks" / "results"
+    probes = json.loads((results / "micro_vtab_probe.json").read_text())["tasks"]
+    tunes = json.loads((results / "micro_vtab_tune.json").read_text())["tasks"]
+    for probe, tune in zip(probes, tunes, strict=True):
+        shown = [
+            probe["largest_class"],
+            probe["accuracy_of_random_weights"],
+            probe["accuracy"],
+            tune["test"]["accuracy"],
+        ]
+        cells = " | ".join(f"{100 * value:.1f}" for value in shown)
+        assert probe["task"] == tune["task"]
+        assert f"| `{probe['task']}` | {cells} |" in page
 
 
 # --- splits ----------------------------------------------------------------------------------
@@ -331,6 +352,40 @@ def test_the_command_says_what_it_did_on_stdout_and_how_far_it_is_on_stderr(
     assert "tasks 1/1 · mnist" in err
     code, out, _ = told(monkeypatch, capsys, "micro-vtab:mnist", "--json")
     assert (code, json.loads(out)[0]["state"]) == (0, "in the cache")
+
+
+def test_the_command_names_a_damaged_file_that_it_mended(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(monkeypatch, capsys, "micro-vtab:mnist")
+    path = tmp_path / "cache" / "micro-vtab" / "mnist.npz"
+    path.write_bytes(b"")
+    code, out, err = told(monkeypatch, capsys, "micro-vtab:mnist")
+    assert code == 0
+    assert "fetched again" in out
+    assert f"{path} was damaged" in err
+
+
+def test_packages_left_by_an_interrupted_call_are_used_then_removed(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache" / "micro-vtab" / "packages"
+    shutil.copytree(mnist, folder)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    fetch_micro_vtab(["mnist"])
+    assert kept(tmp_path / "cache") == ["micro-vtab/mnist.npz"]
+    shutil.copytree(mnist, folder)  # as if killed before it was removed
+    assert [one.state for one in fetch_micro_vtab(["mnist"])] == ["in the cache"]
+    assert not folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NOAHNAS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"file.*: cannot be written: Not a directory"):
+        fetch_micro_vtab(["mnist"])
 
 
 def test_the_command_refuses_what_it_does_not_know(

@@ -20,6 +20,7 @@ from typing import Any
 from noahnas.data.micro_vtab import TASKS
 
 OUT = Path(__file__).parents[1] / "results" / "micro_vtab_tune.json"
+KEPT = ("backbone", "recipe", "seed", "params", "test", "cost")
 ARCH = "lora: [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]\n"
 
 
@@ -42,7 +43,7 @@ def main() -> None:
             ]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout)
-            rows.append({"task": name, **found})
+            rows.append({"task": name, **{key: found[key] for key in KEPT}})
             print(name, found["test"], flush=True)
     out.write_text(json.dumps({"arch": ARCH, "tasks": rows}, indent=1) + "\n", encoding="utf-8")
 

@@ -40,6 +40,9 @@ def fetch(
         raise DataError(unknown("data set to fetch", name, known))
     with ProgressView(Console(stderr=True)) as view:
         found = fetch_micro_vtab(known[name], packages, view.update)
+    for one in found:
+        if one.state == "fetched again":
+            typer.echo(f"{one.path} was damaged and has been made anew", err=True)
     if as_json:
         typer.echo(json.dumps([vars(one) for one in found], indent=2))
         return

@@ -8,6 +8,7 @@ missing, the file can be put into a folder by hand.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import shutil
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +79,11 @@ def obtain(package: Package, folder: Path, report: Report) -> Path:
         if not found.exists():
             there = ", ".join(sorted(p.name for p in part.iterdir() if p.is_file())) or "nothing"
             raise DataError(f"{package}: expected the file {package.file}, got {there}")
+        if (size := found.stat().st_size) < package.size:
+            raise DataError(
+                f"{package}: only {size:,} of {package.size:,} bytes of {package.file} came: "
+                "try again"
+            )
         digest = sha256(found)
         if digest != package.sha256:
             raise DataError(
@@ -172,7 +177,7 @@ def _read(address: str, path: Path, package: Package) -> Iterator[int]:
                 if done > package.size:  # a mirror that never ends
                     break
                 yield done
-    except (urllib.error.URLError, OSError, ValueError) as e:
+    except (OSError, http.client.HTTPException, ValueError) as e:
         raise DataError(
             f"{package} could not be downloaded from {address}: {e}\n"
             f"check {MIRROR} and the network; or {_by_hand(package)}"

