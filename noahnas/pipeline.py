@@ -247,7 +247,7 @@ def _supernet(
         loaded.task.data.train,
         loaded.inputs.recipe.supernet,
         name="supernet",
-        draw=policy(loaded.inputs.recipe.policy, space),
+        plan=policy(loaded.inputs.recipe.policy, space),
         seed=loaded.inputs.seed,
         checkpoint=run.path / "supernet.ckpt",
         report=report,

@@ -10,7 +10,7 @@ from typing import Any
 
 from noahnas.errors import Fault, RecipeError, unknown
 from noahnas.normalise import MEANS
-from noahnas.policy import POLICIES
+from noahnas.policy import policy_fault
 from noahnas.space.document import Checker, Node, parse, read
 
 ROWS = ("linear", "full", "vpt-deep", "adapter", "lora")  # baselines; noah is the search
@@ -19,7 +19,6 @@ WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
     "augment": ("none", "flip", "crop-flip"),
     "retrain_on": ("train+val", "train"),
     "winner": ("each-seed", "first-seed"),
-    "policy": tuple(POLICIES),
 }
 
 
@@ -77,7 +76,7 @@ class Recipe:
     name: str
     description: str
     supernet: Stage
-    policy: str  # which arch a training step of the supernet takes
+    policy: str  # which archs a training step of the supernet takes (`noahnas.policy`)
     trials: int  # architectures evaluated in a search
     batch: int  # architectures asked for at a time
     retrain: Stage
@@ -176,6 +175,9 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
             return {key: _plain(check, n, f"{what}.{key}") for key, n in check.mapping(
                 node, what, known=None).items()}  # fmt: skip
     text = check.text(node, what)
+    fault = policy_fault(text) if name == "policy" and text else None
+    if fault:
+        check.fault(node, fault)
     if name in WORDS and text and text not in WORDS[name]:
         check.fault(node, unknown(name.replace("_", " "), text, WORDS[name]))
     return text

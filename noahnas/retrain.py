@@ -8,6 +8,7 @@ from pathlib import Path
 from noahnas.backbone import Backbone
 from noahnas.data import Task, merge
 from noahnas.evaluate import Result, evaluate
+from noahnas.policy import only
 from noahnas.progress import Report
 from noahnas.recipe import Stage
 from noahnas.space import Arch
@@ -72,7 +73,7 @@ def retrain(
         task.data.train if on == "train" else merge(task.data.train, task.data.val),
         stage,
         name="retrain",
-        draw=lambda _rng, _step, _steps: arch,
+        plan=only(arch),
         seed=seed,
         checkpoint=checkpoint,
         report=report,

@@ -7,7 +7,7 @@ import math
 import pickle
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from noahnas.data import Split, Task
 from noahnas.errors import RunError, TrainingError
 from noahnas.evaluate import autocast
 from noahnas.files import write_atomic
-from noahnas.policy import Draw
+from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
 from noahnas.space import Arch, Space
@@ -71,13 +71,13 @@ def train(
     stage: Stage,
     *,
     name: str,
-    draw: Draw,
+    plan: Plan,
     seed: int,
     checkpoint: Path,
     report: Report = silent,
     mark: Mark | None = None,
 ) -> TrainLog:
-    """Train the prompt modules and the head on a split, one arch of `draw` a step.
+    """Train the prompt modules and the head on a split, each step by the lessons of `plan`.
 
     AdamW with a linear warm-up and a cosine decay to zero. What an epoch draws depends on (seed,
     name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
@@ -96,7 +96,7 @@ def train(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
     )
     key = f"{name} {seed} {stage}"
-    losses, marks, seconds = _restore(checkpoint, net, optimizer, key, device)
+    losses, marks, passes, seconds = _restore(checkpoint, net, optimizer, key, device)
     steps = math.ceil(len(split) / stage.batch_size)
     for epoch in range(len(losses), stage.epochs):
         began = time.perf_counter()
@@ -111,9 +111,11 @@ def train(
                 rate = learning_rate(stage, epoch + step / steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                arch = draw(rng, epoch * steps + step, stage.epochs * steps)
+                lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
-                total += len(y) * _step(net, optimizer, x, target, arch, stage.smoothing)
+                loss, seen = _step(net, optimizer, x, target, lessons, stage.smoothing)
+                total += len(y) * loss
+                passes += PASSES_PER_TRAINING_IMAGE * seen
         losses.append(total.item() / len(split))
         if not math.isfinite(losses[-1]):
             raise TrainingError(
@@ -123,9 +125,8 @@ def train(
         seconds += time.perf_counter() - began
         if mark:
             marks.append(mark(epoch))
-        _save(checkpoint, net, optimizer, key, losses, marks, seconds)
+        _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
-    passes = PASSES_PER_TRAINING_IMAGE * len(split) * stage.epochs
     return TrainLog(tuple(losses), passes, seconds, tuple(marks))
 
 
@@ -134,16 +135,32 @@ def _step(
     optimizer: torch.optim.Optimizer,
     x: Tensor,
     target: Tensor,
-    arch: Arch,
+    lessons: Sequence[Lesson],
     smoothing: float,
-) -> Tensor:
-    with autocast(x.device):
-        logits = net(x, arch)  # (b, classes)
-        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)  # ()
+) -> tuple[Tensor, int]:
+    """One step by the mean loss of its lessons; that loss, and how many images were seen."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    total, seen = torch.zeros((), device=x.device), 0
+    taught: Tensor | None = None  # (b, classes), the first lesson's outputs as probabilities
+    images = sum(len(x[lesson.group :: lesson.groups]) for lesson in lessons)
+    for lesson in lessons:
+        part = slice(lesson.group, None, lesson.groups)
+        if not len(x[part]):
+            continue
+        with autocast(x.device):
+            logits = net(x[part], lesson.arch)  # (b, classes)
+            if lesson.distilled and taught is not None:
+                loss = F.cross_entropy(logits, taught)  # ()
+            else:
+                loss = F.cross_entropy(logits, target[part], label_smoothing=smoothing)  # ()
+        if taught is None and lesson.groups == 1 and len(lessons) > 1:
+            taught = logits.detach().float().softmax(dim=1)  # (b, classes)
+        share = loss * (len(x[part]) / images)
+        share.backward()
+        total += share.detach()
+        seen += len(x[part])
     optimizer.step()
-    return loss.detach()
+    return total, seen
 
 
 def learning_rate(stage: Stage, epoch: float) -> float:
@@ -167,6 +184,7 @@ def _save(
     key: str,
     losses: list[float],
     marks: list[float | None],
+    passes: int,
     seconds: float,
 ) -> None:
     buffer = io.BytesIO()
@@ -177,6 +195,7 @@ def _save(
             "optimizer": optimizer.state_dict(),
             "losses": losses,
             "marks": marks,
+            "passes": passes,
             "seconds": seconds,
         },
         buffer,
@@ -186,9 +205,9 @@ def _save(
 
 def _restore(
     path: Path, net: Supernet, optimizer: torch.optim.Optimizer, key: str, device: torch.device
-) -> tuple[list[float], list[float | None], float]:
+) -> tuple[list[float], list[float | None], int, float]:
     if not path.exists():
-        return [], [], 0.0
+        return [], [], 0, 0.0
     try:
         saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         if saved["key"] != key:
@@ -197,4 +216,5 @@ def _restore(
         optimizer.load_state_dict(saved["optimizer"])
     except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
         raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
-    return list(saved["losses"]), list(saved["marks"]), float(saved["seconds"])
+    found = list(saved["losses"]), list(saved["marks"])
+    return *found, int(saved["passes"]), float(saved["seconds"])

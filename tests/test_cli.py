@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import noahnas
 from noahnas import diagnose
 from noahnas.cli import main
-from noahnas.cli.runs import _data
+from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
 from noahnas.recipe import Recipe
@@ -392,10 +392,10 @@ def test_a_name_beats_a_directory_of_that_name(
 ) -> None:
     (tmp_path / "count").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _data("count") == "count"
-    assert _data("folder:count") == f"folder:{tmp_path / 'count'}"
+    assert data_of("count") == "count"
+    assert data_of("folder:count") == f"folder:{tmp_path / 'count'}"
     (tmp_path / "mine").mkdir()
-    assert _data("mine") == str(tmp_path / "mine")
+    assert data_of("mine") == str(tmp_path / "mine")
 
 
 def test_a_run_whose_weights_were_tampered_with_is_refused(

@@ -9,7 +9,6 @@ from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, Task
 from noahnas.diagnose import binding, spread
 from noahnas.evaluate import evaluate
-from noahnas.policy import POLICIES, policy
 from noahnas.recipe import Stage
 from noahnas.report.tables import budget_told, spread_told
 from noahnas.space import ModuleSpace
@@ -58,19 +57,3 @@ def test_the_table_says_when_a_search_ranks_noise_and_when_the_budget_is_loose()
     assert "ranks noise" not in spread_told(told | {"sd": 0.05})
     assert "largest arch infeasible" in budget_told(9, {"largest_feasible": False, "share": 0.2})
     assert "largest arch feasible" in budget_told(9, {"largest_feasible": True, "share": 1.0})
-
-
-@pytest.mark.parametrize("name", list(POLICIES))
-def test_a_policy_draws_archs_of_the_space(name: str, space: Space) -> None:
-    rng = np.random.default_rng(0)
-    draws = [policy(name, space)(rng, step, 90) for step in range(90)]
-    assert all(space.misfit(arch) is None for arch in draws)
-    largest = [i for i, arch in enumerate(draws) if arch == space.largest]
-    if name == "feasible":
-        assert all(space.feasible(arch) for arch in draws)
-    elif name == "warm":
-        assert largest[:23] == list(range(23))
-        assert set(largest[23:]) == set(range(24, 90, 3))
-    else:
-        assert any(not space.feasible(arch) for arch in draws)
-        assert len(largest) < 3

@@ -19,6 +19,7 @@ from noahnas.evaluate import evaluate
 from noahnas.export import load_trained
 from noahnas.normalise import normalised
 from noahnas.pipeline import Inputs, start
+from noahnas.policy import only
 from noahnas.progress import Progress
 from noahnas.recipe import Protocol, Recipe, Search, Stage, parse_recipe
 from noahnas.retrain import retrain
@@ -75,7 +76,7 @@ def test_label_smoothing_is_part_of_the_training_loss(digits: Dataset, tmp_path:
         stage = Stage(epochs=1, lr=0.0, batch_size=200, smoothing=smoothing)
         net = build(load_backbone("vit-digits"), ARCH, 5, stage, 0)
         log = train(
-            net, task(digits), digits.train, stage, name="t", draw=lambda *_: ARCH, seed=0,
+            net, task(digits), digits.train, stage, name="t", plan=only(ARCH), seed=0,
             checkpoint=tmp_path / f"{smoothing}.ckpt",
         )  # fmt: skip
         ((x, y),) = digits.train.batches(200, task(digits).preprocess, CPU)

@@ -16,7 +16,7 @@ from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.evaluate import choose_device, evaluate
-from noahnas.policy import paper
+from noahnas.policy import only, policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Progress
 from noahnas.recipe import Stage
@@ -43,7 +43,7 @@ def trained(
     try:
         log = train(
             net, Task(data, backbone.preprocess, CPU), data.train, stage, name="supernet",
-            draw=paper(space), seed=3, checkpoint=folder / "s.ckpt", report=report,
+            plan=policy("paper", space), seed=3, checkpoint=folder / "s.ckpt", report=report,
         )  # fmt: skip
     except KeyboardInterrupt:
         return net, None
@@ -123,7 +123,7 @@ def test_one_arch_of_the_draw_is_trained_a_step(
     arch = Arch(lora=(2, 0, 0, 0))
     train(
         net, Task(digits, backbone.preprocess, CPU), digits.train, stage, name="x",
-        draw=lambda _rng, _step, _steps: arch, seed=0, checkpoint=tmp_path / "x.ckpt",
+        plan=only(arch), seed=0, checkpoint=tmp_path / "x.ckpt",
     )  # fmt: skip
     moved = {k for k, v in net.trainable().items() if not torch.equal(v, before[k])}
     assert moved == {"prompts.lora.0.down", "prompts.lora.0.up", "backbone.head.weight",
@@ -239,7 +239,7 @@ def test_weights_without_a_gradient_step_of_their_own_decay_with_the_stage(
         net = build(backbone, Arch(lora=(8,) * 4), 5, stage, seed=0)
         train(
             net, Task(digits, backbone.preprocess, CPU), digits.train, stage, name="x", seed=0,
-            draw=lambda _rng, _step, _steps: Arch(lora=(8,) * 4),
+            plan=only(Arch(lora=(8,) * 4)),
             checkpoint=tmp_path / f"{decay}.ckpt",
         )  # fmt: skip
         norms.append(net.prompts["lora"][0].down.norm().item())

@@ -36,7 +36,7 @@ def settings_of(
     threads: int | None,
 ) -> Settings:
     """What all cells share, from options; the recipe fills in those that are not given."""
-    from noahnas.cli.runs import _file
+    from noahnas.cli.given import file_of
     from noahnas.protocols.cells import protocol_of, settle
     from noahnas.protocols.rows import DEFAULT, parse_row
     from noahnas.recipe import Recipe
@@ -58,7 +58,7 @@ def settings_of(
         name,
         [parse_row(row, protocol) for row in (words(rows) if rows else DEFAULT)],
         numbers(seeds, "--seeds") if seeds else protocol.seeds,
-        backbone=_file(backbone or protocol.backbone),
+        backbone=file_of(backbone or protocol.backbone),
         space=chosen,
         paper=habit == "paper",
         on_error=on_error,

@@ -126,7 +126,7 @@ def few_shot(
     ROOT/SET/annotations/ holds train_meta.list.num_shot_K.seed_S, val_meta.list and test_meta.list;
     ROOT/SET/images/ the images.
     """
-    from noahnas.cli.runs import _data
+    from noahnas.cli.given import data_of
     from noahnas.data.fewshot import SETS
     from noahnas.protocols import fewshot
 
@@ -151,7 +151,7 @@ def few_shot(
     if min(counts) < 1:
         raise typer.BadParameter("shots is at least 1", param_hint="--shots")
     if data:
-        plan = fewshot.plan_drawn(settings, _data(data), counts)
+        plan = fewshot.plan_drawn(settings, data_of(data), counts)
     else:
         assert root is not None  # one of the two is given
         wanted = words(sets) if sets else list(SETS)

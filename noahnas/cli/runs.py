@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noahnas.cli.given import data_of, file_of, options_of, recipe_of, with_changes
 from noahnas.cli.options import (
     INTERRUPTED,
     Backbone,
@@ -30,10 +31,7 @@ from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
-    from noahnas.recipe import Recipe
 
-OF_PLACES = ("vtab", "few-shot", "domains")  # sources whose argument begins with a place
-CHANGED = ", changed"  # after the name of a recipe that options override
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
@@ -58,6 +56,13 @@ def search(
         int | None, typer.Option(min=1, help="Architectures to evaluate, instead of the recipe's.")
     ] = None,
     supernet_epochs: Epochs = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="What the supernet trains on, instead of the recipe's: paper, feasible or fair, "
+            "joined by + with warm, and with sandwich or mixed; such as warm+mixed."
+        ),
+    ] = None,
     retrain_epochs: Epochs = None,
     budget: Annotated[
         str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
@@ -105,12 +110,12 @@ def search(
             chosen = chosen.with_budget(parse_count(budget))
         except ValueError as e:
             raise typer.BadParameter(str(e), param_hint="--budget") from None
-    followed = _recipe(recipe, trials, supernet_epochs, retrain_epochs)
+    followed = recipe_of(recipe, trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
     inputs = Inputs(
-        data=_data(data),
-        backbone=_file(backbone),
+        data=data_of(data),
+        backbone=file_of(backbone),
         recipe=followed,
         seed=seed,
         split_seed=split_seed,
@@ -120,7 +125,7 @@ def search(
         space=chosen,
         supernet=str(supernet.resolve()) if supernet else None,
         strategy=strategy,
-        options={**own, **_options(options or [])},
+        options={**own, **options_of(options or [])},
     )
     out = out or _new_out(strategy)
     _run(out, lambda report: start(out, inputs, report), as_json)
@@ -170,11 +175,11 @@ def retrain(
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
-    known = of.recipe if of and not recipe else _recipe(recipe or "default", None, None, None)
+    known = of.recipe if of and not recipe else recipe_of(recipe or "default", None, None, None)
     inputs = Inputs(
-        data=_data(data) if data else of.data if of else DEFAULT_DATA,
-        backbone=_file(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
-        recipe=_with_epochs(known, None, None, retrain_epochs),
+        data=data_of(data) if data else of.data if of else DEFAULT_DATA,
+        backbone=file_of(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
+        recipe=with_changes(known, None, None, retrain_epochs),
         seed=seed,
         split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
         on_error=on_error or (of.on_error if of else "stop"),
@@ -222,61 +227,8 @@ def _refuse_inputs_beside_resume(context: typer.Context) -> None:
         raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")
 
 
-def _recipe(
-    name: str, trials: int | None, supernet_epochs: int | None, retrain_epochs: int | None
-) -> Recipe:
-    from noahnas.recipe import Recipe
-
-    return _with_epochs(Recipe.load(name), trials, supernet_epochs, retrain_epochs)
-
-
-def _with_epochs(
-    recipe: Recipe, trials: int | None, supernet_epochs: int | None, retrain_epochs: int | None
-) -> Recipe:
-    from dataclasses import replace
-
-    if trials or supernet_epochs or retrain_epochs:
-        recipe = replace(recipe, name=f"{recipe.name.removesuffix(CHANGED)}{CHANGED}")
-    if trials:
-        recipe = replace(recipe, trials=trials)
-    if supernet_epochs:
-        recipe = replace(recipe, supernet=recipe.supernet.of_epochs(supernet_epochs))
-    if retrain_epochs:
-        recipe = replace(recipe, retrain=recipe.retrain.of_epochs(retrain_epochs))
-    return recipe
-
-
-def _options(given: list[str]) -> dict[str, str]:
-    options = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"'{item}' is not NAME=VALUE", param_hint="--set")
-        options[name] = value
-    return options
-
-
-def _data(spec: str) -> str:
-    """A directory as an absolute path, so that a run can be resumed from anywhere."""
-    from noahnas.registry import installed
-
-    name, _, argument = spec.partition(":")
-    if name in ("folder", "csv", "npz") and argument:
-        return f"{name}:{Path(argument).resolve()}"
-    if name in OF_PLACES and argument:
-        place, comma, options = argument.partition(",")
-        return f"{name}:{_data(place)}{comma}{options}"
-    known = name in installed("noahnas.data")
-    return str(Path(spec).resolve()) if Path(spec).exists() and not known else spec
-
-
-def _file(spec: str) -> str:
-    name, at, path = ("", "", spec) if Path(spec).is_file() else spec.rpartition("@")
-    return f"{name}{at}{Path(path).resolve()}" if Path(path).is_file() else spec
-
-
 def _winner(run: Path) -> Path:
-    if not (run / "best.yaml").is_file():
+    if not (run / "best.yaml").isfile_of():
         raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
     return run / "best.yaml"
 

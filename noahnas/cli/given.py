@@ -1,0 +1,89 @@
+"""What options give as text, as the library takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from noahnas.recipe import Recipe
+
+OF_PLACES = ("vtab", "few-shot", "domains")  # sources whose argument begins with a place
+CHANGED = ", changed"  # after the name of a recipe that options override
+
+
+def recipe_of(
+    name: str,
+    trials: int | None = None,
+    supernet_epochs: int | None = None,
+    retrain_epochs: int | None = None,
+    policy: str | None = None,
+) -> Recipe:
+    """A recipe by name or path, with what options change of it."""
+    from noahnas.recipe import Recipe
+
+    return with_changes(Recipe.load(name), trials, supernet_epochs, retrain_epochs, policy)
+
+
+def with_changes(
+    recipe: Recipe,
+    trials: int | None = None,
+    supernet_epochs: int | None = None,
+    retrain_epochs: int | None = None,
+    policy: str | None = None,
+) -> Recipe:
+    """A recipe with what options change of it; its name says that it is changed."""
+    from dataclasses import replace
+
+    from noahnas.policy import policy_fault
+
+    if trials or supernet_epochs or retrain_epochs or policy:
+        recipe = replace(recipe, name=f"{recipe.name.removesuffix(CHANGED)}{CHANGED}")
+    if trials:
+        recipe = replace(recipe, trials=trials)
+    if supernet_epochs:
+        recipe = replace(recipe, supernet=recipe.supernet.of_epochs(supernet_epochs))
+    if retrain_epochs:
+        recipe = replace(recipe, retrain=recipe.retrain.of_epochs(retrain_epochs))
+    if policy:
+        fault = policy_fault(policy)
+        if fault:
+            raise typer.BadParameter(fault, param_hint="--policy")
+        recipe = replace(recipe, policy=policy)
+    return recipe
+
+
+def options_of(given: list[str]) -> dict[str, str]:
+    """`--set name=value` as a mapping."""
+    options = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"'{item}' is not NAME=VALUE", param_hint="--set")
+        options[name] = value
+    return options
+
+
+def data_of(spec: str) -> str:
+    """A directory as an absolute path, so that a run can be resumed from anywhere."""
+    from noahnas.data.dataset import READERS
+    from noahnas.registry import installed
+
+    name, _, argument = spec.partition(":")
+    if name in ("folder", "csv", "npz") and argument:
+        return f"{name}:{Path(argument).resolve()}"
+    if name.partition("/")[0] in READERS and argument:
+        return f"{name}:{Path(argument).resolve()}"
+    if name in OF_PLACES and argument:
+        place, comma, options = argument.partition(",")
+        return f"{name}:{data_of(place)}{comma}{options}"
+    known = name in installed("noahnas.data")
+    return str(Path(spec).resolve()) if Path(spec).exists() and not known else spec
+
+
+def file_of(spec: str) -> str:
+    """A weights file, alone or in NAME@FILE, by its absolute path."""
+    name, at, path = ("", "", spec) if Path(spec).is_file() else spec.rpartition("@")
+    return f"{name}{at}{Path(path).resolve()}" if Path(path).is_file() else spec
