@@ -396,6 +396,7 @@ def test_a_name_beats_a_directory_of_that_name(
     assert data_of("folder:count") == f"folder:{tmp_path / 'count'}"
     (tmp_path / "mine").mkdir()
     assert data_of("mine") == str(tmp_path / "mine")
+    assert data_of("torch/mnist:mine") == f"torch/mnist:{tmp_path / 'mine'}"
 
 
 def test_a_run_whose_weights_were_tampered_with_is_refused(

@@ -228,7 +228,7 @@ def _refuse_inputs_beside_resume(context: typer.Context) -> None:
 
 
 def _winner(run: Path) -> Path:
-    if not (run / "best.yaml").isfile_of():
+    if not (run / "best.yaml").is_file():
         raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
     return run / "best.yaml"
 
