@@ -213,7 +213,7 @@ REFUSED = [
     (Arch(lora={"dim": (1,) * 4, "alfa": (1,) * 4}),
      "lora: unknown attribute 'alfa'; did you mean 'alpha'? (known: alpha, dim, targets)"),
     (Arch(lora={"dim": (1,) * 4, "targets": ("v+q",) * 4}),
-     "lora.targets must be one of 64 values such as "),
+     "lora.targets must be one of 64 values such as q+v, not 'v+q'"),
     (Arch(lora={"dim": (0, 1, 1, 1), "alpha": (None, 4.0, -1.5, 4.0)}),
      "lora.alpha must lie in 0.001…10000, not -1.5"),
     (Arch(lora={"dim": (1,) * 4, "alpha": ("big",) * 4}), "lora.alpha must be a number, not 'big'"),
