@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from noahnas.backbone.families import family_of
 from noahnas.backbone.hooks import Change
 from noahnas.errors import ArchError
-from noahnas.modules.asked import attributes_at, check_asked, kind_of
+from noahnas.modules.asked import attributes_at, check_asked, check_sites, kind_of
 from noahnas.modules.base import PromptModule, Values
 from noahnas.modules.mixture import Mixed, blend, log_mask, settings
 from noahnas.space import Arch, Space
@@ -82,6 +82,8 @@ class Supernet(nn.Module):
             check_asked(kind, self.largest)
             offered = {key: tuple(v) for key, v in declared.get(name, {}).items() if key != "dim"}
             asked = [attributes_at(kind, self.largest, block) for block in range(self.blocks)]
+            for told in asked:
+                check_sites(kind, told)
             self._values[name] = [
                 {key: (value,) for key, value in told.items()} | offered for told in asked
             ]

@@ -51,6 +51,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "beit_base_patch16_224", {"use_rel_pos_bias": False, "use_shared_rel_pos_bias": True},
     ),
 }  # fmt: skip
+HYBRID = "vit_tiny_r_s16_p8_224"
 EVERY = pytest.mark.parametrize("name", FAMILIES)
 MODULES = list(installed("noahnas.modules"))
 OFF = [m for m in MODULES if resolve("noahnas.modules", m, "module").limit == 1]
@@ -267,6 +268,15 @@ def test_all_modules_together_equal_a_forward_written_by_hand(name: str) -> None
     torch.testing.assert_close(net(images(), arch), slow, rtol=0, atol=1e-9)
 
 
+def test_patches_may_be_made_by_a_network() -> None:
+    torch.manual_seed(0)
+    made = timm.create_model(HYBRID, **{**SMALL, "patch_size": 8, "img_size": 96})
+    net = awake(Supernet(made, arch_of(*MODULES), 3)).double().eval()
+    x, arch = torch.randn(1, 3, 96, 96).double(), arch_of(*MODULES)
+    assert torch.equal(net(x, Arch()), net.backbone(x))
+    torch.testing.assert_close(net(x, arch), Hand(net, arch)(x), rtol=0, atol=1e-9)
+
+
 @EVERY
 def test_gradients_reach_every_live_weight_and_no_frozen_one(name: str) -> None:
     net = awake(Supernet(model(name), arch_of(*MODULES), 3)).train()
@@ -395,6 +405,8 @@ def test_images_are_normalised_as_the_model_s_config_says() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
+        ("vit_base_mci_224", None, "it has batch norms"),
+        ("vitamin_small_224", None, "its MLP GeGluMlp is not supported"),
         ("resnet10t", None, "ResNet is not supported"),
         ("swin_tiny_patch4_window7_224", None, "SwinTransformer is not supported"),
         ("vit_small_patch16_224", {"global_pool": ""}, "it pools nothing"),
@@ -424,4 +436,4 @@ def test_a_model_whose_attention_is_narrower_than_its_tokens_says_so() -> None:
 def test_the_page_on_backbones_names_each_family_s_model() -> None:
     page = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", "".join(x for x in page.splitlines() if x[:1] == "|")))
-    assert named == {kind for kind, _ in FAMILIES.values()}
+    assert named == {kind for kind, _ in FAMILIES.values()} | {HYBRID}

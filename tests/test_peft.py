@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import peft
 import pytest
 import timm
 import torch
@@ -16,7 +17,6 @@ from noahnas.space import Shape
 
 from .conftest import awake
 
-peft: Any = pytest.importorskip("peft")
 TOLERANCE = 1e-6  # absolute, in fp32
 DEPTH, WIDTH, HIDDEN = 2, 16, 64
 

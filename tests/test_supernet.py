@@ -14,7 +14,10 @@ from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone
 from noahnas.errors import ArchError, BackboneError, SpaceError
 from noahnas.modules import PromptModule
+from noahnas.modules.adapter import Adapter
+from noahnas.modules.asked import kind_of
 from noahnas.modules.lora import LoRA
+from noahnas.space.schema import Value
 
 from .conftest import FULL, awake
 
@@ -208,21 +211,34 @@ class Half(PromptModule):
     name = "half"
 
 
+class Lost(Adapter):
+    """A module whose author has mistyped where it acts."""
+
+    name = "half"
+
+    @staticmethod
+    def sites(**attributes: Value) -> Any:
+        return ("atention",)
+
+
 @pytest.mark.parametrize(
     ("installed", "message"),
     [
         (nn.Linear, "module 'half' is no noahnas.modules.PromptModule"),
         (Half, "module 'half': Half does not define flops, forward, params, sites"),
         (LoRA, "module 'half': LoRA has another `name`"),
+        (Lost, "module 'half': unknown site 'atention'; did you mean 'attention'?"),
     ],
 )
 def test_an_unfinished_module_is_an_error_that_says_what_it_lacks(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch, installed: Any, message: str
 ) -> None:
     """What is installed cannot be changed within a test; its look-up is."""
+    kind_of.cache_clear()
     monkeypatch.setattr("noahnas.modules.asked.resolve", lambda *_: installed)
     with pytest.raises(ArchError) as caught:
         Supernet(backbone.model, Arch(half=(1, 0, 0, 0)), 5)
+    kind_of.cache_clear()
     assert message in str(caught.value)
 
 

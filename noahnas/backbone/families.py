@@ -12,6 +12,7 @@ from timm.models import beit, eva
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from noahnas.backbone.hooks import Change, acting
 from noahnas.errors import BackboneError
@@ -188,11 +189,14 @@ def _reason(model: Any, blocks: tuple[type, ...], attentions: tuple[type, ...]) 
     """Why a model of a known family is not supported; None if it is."""
     if not model.global_pool:
         return "it pools nothing (global_pool=''); load it with global_pool='avg' or 'token'"
-    channels = model.patch_embed.proj.in_channels
+    layers = model.patch_embed.modules()  # a patch embedding may be a network of its own
+    channels = next((x.in_channels for x in layers if isinstance(x, nn.Conv2d)), 3)
     if channels != 3:
         return f"the model takes {channels} channels; images have 3"
     if not isinstance(getattr(model, "patch_drop", None), nn.Identity | None):
         return "it drops patches while training; load it with patch_drop_rate=0"
+    if any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        return "it has batch norms, whose statistics training changes though weights are frozen"
     for block in model.blocks:
         if type(block) not in blocks:
             return f"its {type(block).__name__} blocks are not supported"

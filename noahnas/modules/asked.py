@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from noahnas.errors import ArchError, unknown
-from noahnas.modules.base import PromptModule
+from noahnas.modules.base import PromptModule, Site
 from noahnas.registry import resolve
 from noahnas.space import Arch
 from noahnas.space.schema import Value
@@ -35,6 +36,14 @@ def attributes_at(kind: type[PromptModule], arch: Arch, block: int) -> dict[str,
     if not part["dim"][block]:
         return kind.complete({})
     return kind.complete({key: values[block] for key, values in part.items() if key != "dim"})
+
+
+def check_sites(kind: type[PromptModule], told: Mapping[str, Value]) -> None:
+    """Raise ArchError where a module acts at a site that no block has: nothing would happen."""
+    known = get_args(Site)
+    for site in kind.sites(**told):
+        if site not in known:
+            raise ArchError(f"module '{kind.name}': {unknown('site', site, known)}")
 
 
 def check_asked(kind: type[PromptModule], arch: Arch) -> None:

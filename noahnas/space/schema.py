@@ -69,5 +69,6 @@ class Attribute:
         names = [str(choice) for choice in self.choices]
         if len(names) <= LISTED:
             return f"one of {', '.join(names)}"
-        near = difflib.get_close_matches(str(value), names, n=4, cutoff=0.0)
+        near = [name for name in names if sorted(name) == sorted(str(value))]  # v+q for q+v
+        near = near or difflib.get_close_matches(str(value), names, n=4, cutoff=0.0)
         return f"one of {len(names)} values such as {', '.join(near)}"
