@@ -17,7 +17,8 @@ from noahnas.space.paths import UncountableError
 if TYPE_CHECKING:
     from noahnas.space.space import Space
 
-MAX_REJECTIONS = 100_000
+MAX_REJECTIONS = 100_000  # of paper draws
+MAX_MISSES = 10_000  # uniform draws in a row that miss the budget where it is not counted
 PAPER_TRIES = 5000  # paper draws after which one that obeys the rules, or fits, is drawn exactly
 REPAIRS = 300  # random changes of one gene that `shrink` tries where rules are in the way
 
@@ -110,7 +111,7 @@ class Exact:
             misses = 0 if passes else misses + 1
             if passes:
                 found.append(arch)
-            elif misses >= MAX_REJECTIONS:
+            elif misses >= MAX_MISSES:
                 message = f"none of {misses} uniform draws meets the budget: raise it"
                 raise space.refused("budget", message)
         return found

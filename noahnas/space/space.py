@@ -388,6 +388,10 @@ class Space:
         """
         return self.prices.feasible(arch)
 
+    def obeys(self, arch: Arch) -> bool:
+        """Whether an arch made of this space's choices keeps to its rules."""
+        return not self.rules or not nearby.violations(self, arch)
+
     @cached_property
     def largest(self) -> Arch:
         """Every gene at its greatest choice: what a supernet must hold. Rules may forbid it."""
