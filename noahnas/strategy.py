@@ -78,7 +78,7 @@ class Strategy(ABC):
         return np.random.default_rng([self.seed, len(self.history)])
 
     def fresh(self, draw: Callable[[int], Arch], n: int, tries: int = TRIES) -> list[Proposal]:
-        """`n` proposals from `draw(position)`, within rules and budget and new; fewer if the space runs out.
+        """`n` proposals from `draw(position)`, new and within rules and budget; fewer at the end.
 
         `position` counts this strategy's proposals from the start of the search; at each, `tries`
         draws are made before it gives up.

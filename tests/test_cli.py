@@ -423,7 +423,7 @@ def test_space_commands_show_sample_compare_and_describe_the_file_s_schema(
     shown = run("space", "show", str(file), *small).stdout
     assert "│     1 │ ▓ 1 2 4 8 │ ▓ 1 2 4 8 ┘ │" in shown
     assert "rule: lora.depth <= adapter.depth" in shown
-    assert "at most 4,624 parameters (50% of dearest)" in shown
+    assert "at most 4,720 parameters (50% of dearest)" in shown
     genes = json.loads(run("space", "show", str(file), *small, "--json").stdout)["genes"]
     assert {"name": "lora.dim.0-1", "choices": [1, 2, 4, 8], "blocks": [0, 1]} in genes
 
