@@ -425,7 +425,10 @@ class Space:
         return draw.Exact(self)
 
     def draw(self, rng: np.random.Generator) -> Arch:
-        """One arch of the paper prior, budget apart: each gene uniform, again until rules hold."""
+        """One arch of the paper prior, budget apart: each gene uniform, again until rules hold.
+
+        Where less than a tenth of such draws keep to the rules, the draw is uniform over archs.
+        """
         return draw.paper(self, rng)
 
     def sample(
@@ -444,6 +447,11 @@ class Space:
         if prior == "paper":
             return [draw.feasible_paper(self, rng) for _ in range(n)]
         return self.exact.sample(rng, n)
+
+    @cached_property
+    def paper_obeys(self) -> bool:
+        """Whether a tenth of paper draws or more keep to the rules."""
+        return draw.paper_obeys(self)
 
     @cached_property
     def paper_passes(self) -> bool:
