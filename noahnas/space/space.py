@@ -14,7 +14,7 @@ import numpy as np
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
 from noahnas.space import cost, draw, nearby
 from noahnas.space.arch import Arch
-from noahnas.space.budget import Budget
+from noahnas.space.budget import Amount, Budget
 from noahnas.space.cases import Census
 from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
@@ -167,8 +167,8 @@ class Space:
         self._refuse(faults)
         return bound
 
-    def with_budget(self, budget: Budget | int) -> Space:
-        """The same space under another budget; a number is one of parameters."""
+    def with_budget(self, budget: Budget | Amount | int | str) -> Space:
+        """The same space under another budget; an amount is one of parameters (`0.64M`)."""
         return replace(self, budget=budget if isinstance(budget, Budget) else Budget(budget))
 
     def timed(self, latency: Callable[[Arch], float]) -> Space:
