@@ -242,7 +242,7 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", "--backbone", "no.safetensors"], "no such file"),
         (["search", "--device", "tpu"], "unknown device 'tpu'"),
         (["search", "--set", "population"], "is not NAME=VALUE"),
-        (["search", "--budget", "much"], "is no count"),
+        (["search", "--budget", "much"], "is not a count"),
         (["search", *SMALL, "--budget", "3"], "the cheapest arch has 385"),
         (["search", *SMALL, "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
         (["search", "--resume", "absent"], "is no run"),
