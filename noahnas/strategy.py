@@ -78,7 +78,7 @@ class Strategy(ABC):
         return np.random.default_rng([self.seed, len(self.history)])
 
     def fresh(self, draw: Callable[[int], Arch], n: int, tries: int = TRIES) -> list[Proposal]:
-        """`n` proposals from `draw(position)`, feasible and new; fewer if the space runs out.
+        """`n` proposals from `draw(position)`, new and within rules and budget; fewer at the end.
 
         `position` counts this strategy's proposals from the start of the search; at each, `tries`
         draws are made before it gives up.
@@ -96,7 +96,7 @@ class Strategy(ABC):
     def _feasible(self, draw: Callable[[int], Arch], position: int, tries: int) -> Iterator[Arch]:
         for _ in range(tries):
             arch = draw(position)
-            if self.space.feasible(arch):
+            if self.space.obeys(arch) and self.space.feasible(arch):
                 yield arch
 
 

@@ -11,13 +11,14 @@ import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import noahnas
-from noahnas import diagnose
+from noahnas import Arch, Space, diagnose
 from noahnas.cli import main
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
@@ -241,7 +242,7 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", "--backbone", "no.safetensors"], "no such file"),
         (["search", "--device", "tpu"], "unknown device 'tpu'"),
         (["search", "--set", "population"], "is not NAME=VALUE"),
-        (["search", "--budget", "much"], "is no count"),
+        (["search", "--budget", "much"], "is not a count"),
         (["search", *SMALL, "--budget", "3"], "the cheapest arch has 385"),
         (["search", *SMALL, "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
         (["search", "--resume", "absent"], "is no run"),
@@ -281,11 +282,11 @@ def test_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
 
 
 def test_space_check_prints_every_fault_with_its_line(tmp_path: Path) -> None:
-    broken = Path(__file__).parent / "broken_spaces" / "unknown-module.yaml"
+    broken = Path(__file__).parent / "broken_spaces" / "unknown-keys-1.yaml"
     done = run("space", "check", str(broken))
     assert done.returncode == 2
-    assert f"{broken}:5:3: unknown module 'adaptor'; did you mean 'adapter'?" in done.stderr
-    assert f"{broken}:6:24:" in done.stderr
+    assert f"{broken}:6:3: unknown module 'adaptor'; did you mean 'adapter'?" in done.stderr
+    assert f"{broken}:7:23:" in done.stderr
     fine = run("space", "check", "noah-vtab", "--json")
     assert json.loads(fine.stdout)["size"] == 168086938404672000
     assert json.loads(fine.stdout)["feasible"] == 168086938404671323
@@ -409,3 +410,53 @@ def test_a_run_whose_weights_were_tampered_with_is_refused(
     done = run("predict", str(tmp_path / "run"), str(root / "images/ant/000.png"))
     assert done.returncode == 2
     assert "best.safetensors" in done.stderr
+
+
+def test_space_commands_show_sample_compare_and_describe_the_file_s_schema(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nextends: tiny\nmodules: {vpt: null, lora: {tie: pairs}}\n"
+        "budget: {params: 50% of dearest}\nrules: [lora.depth <= adapter.depth]\n"
+    )
+    small = ("--backbone", "vit-digits")
+    shown = run("space", "show", str(file), *small).stdout
+    assert "│     1 │ ▓ 1 2 4 8 │ ▓ 1 2 4 8 ┘ │" in shown
+    assert "rule: lora.depth <= adapter.depth" in shown
+    assert "at most 4,720 parameters (50% of dearest)" in shown
+    genes = json.loads(run("space", "show", str(file), *small, "--json").stdout)["genes"]
+    assert {"name": "lora.dim.0-1", "choices": [1, 2, 4, 8], "blocks": [0, 1]} in genes
+
+    space = Space.load(file).bind(blocks=4, width=48)
+    drawn = run("space", "sample", str(file), "-n", "3", *small, "--json")
+    for entry in json.loads(drawn.stdout):
+        arch = Arch.from_dict(entry["arch"])
+        assert arch in space
+        assert space.feasible(arch)
+        assert entry["digest"] == arch.digest
+    documents = run("space", "sample", str(file), "-n", "2", "--seed", "3", *small).stdout
+    archs = [Arch.from_yaml(text) for text in documents.split("---\n")]
+    assert archs == space.sample(np.random.default_rng(3), 2)
+
+    told = json.loads(run("space", "diff", "tiny", str(file), "--json").stdout)
+    assert told["modules.lora.tie"] == [None, "pairs"]
+    assert told["modules.vpt.dim"] == [[1, 2, 4, 8], None]
+    assert "no difference" in run("space", "diff", "tiny", "tiny").stdout
+    shipped = Path(__file__).parents[1] / "search_spaces" / "space.schema.json"
+    assert run("space", "schema").stdout == shipped.read_text()
+
+
+def test_space_check_warns_when_the_budget_hardly_binds_or_hardly_anything_meets_it(
+    tmp_path: Path,
+) -> None:
+    loose = json.loads(run("space", "check", "noah-vtab", "--json").stdout)
+    assert "the budget hardly binds" in loose["warnings"][0]
+    assert loose["cheapest_arch"] == {m: [1] * 3 + [0] * 9 for m in ("adapter", "lora", "vpt")}
+    tight = tmp_path / "tight.yaml"
+    tight.write_text("name: t\nextends: noah-fewshot\nbudget: {params: 0.3M}\n")
+    found = json.loads(run("space", "check", str(tight), "--json").stdout)
+    assert found["feasible_share_of_paper_prior"] < 0.005
+    assert "hardly anything of the paper prior" in found["warnings"][0]
+    fine = json.loads(run("space", "check", "demo", "--backbone", "vit-nano", "--json").stdout)
+    assert fine["warnings"] == []

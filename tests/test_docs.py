@@ -200,7 +200,7 @@ def check_file(block: Block, where: str) -> None:
         json.loads(block.body)
     else:
         keys = yaml.safe_load(block.body)
-        is_space, is_recipe = "modules" in keys, "supernet" in keys
+        is_space, is_recipe = bool({"modules", "extends"} & set(keys)), "supernet" in keys
         parse = parse_space if is_space else parse_recipe if is_recipe else Arch.from_yaml
         faulty = block.title.startswith("faulty")
         with pytest.raises(NoahnasError) if faulty else contextlib.nullcontext():

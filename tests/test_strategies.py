@@ -17,6 +17,7 @@ from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
 from noahnas.registry import resolve
+from noahnas.search import search
 from noahnas.space import Budget, ModuleSpace
 from noahnas.strategy import (
     GROUP,
@@ -29,6 +30,7 @@ from noahnas.strategy import (
     options_of,
     strategies,
 )
+from noahnas.study import Study
 
 NAMES = strategies()
 BATCH = 7
@@ -248,3 +250,69 @@ def test_a_strategy_s_generator_depends_on_seed_and_history_length_alone() -> No
     assert one.rng().random() == two.rng().random()
     one.tell(trials)
     assert one.rng().random() != two.rng().random()
+
+
+@pytest.fixture(scope="module")
+def every_gene(gate: None) -> Space:
+    """Ties, selectors, a depth from the last block, attributes, rules, a window of parameters."""
+    modules = {
+        "gate": ModuleSpace(
+            (0, 1, 2), (2, "all"), "last", attributes={"sides": ("one", "both"), "alpha": (1, 2)}
+        ),
+        "lora": ModuleSpace((0, 1, 2, 4), tie="pairs"),
+        "vpt": ModuleSpace(blocks={"0-1": (1, 2), "-1": (0, 3)}),
+    }
+    rules = [
+        "at most 2 modules per block",
+        "lora.dim non-decreasing",
+        "if lora.depth == all then gate.dim <= 1",
+    ]
+    return Space("every", modules, budget=Budget(400, 40), rules=rules, blocks=4, width=8)
+
+
+@pytest.mark.parametrize("name", ["evolution", "random", "tpe"])
+def test_a_space_with_every_kind_of_gene_and_rule_is_searched_alike(
+    name: str, every_gene: Space, tmp_path: Path
+) -> None:
+    space = every_gene
+    strategy = make_strategy(name, space, 0)
+    study = Study.journal(tmp_path / "study.journal", space)
+
+    def evaluated(proposal: Proposal) -> Result:
+        return score(space, proposal).result
+
+    search(strategy, evaluated, study, trials=60, batch=BATCH)
+    archs = [entry.proposal.arch for entry in study.entries()]
+    assert len(set(archs)) == len(archs) == 60
+    assert all(arch in space and space.feasible(arch) for arch in archs)
+    assert {v for a in archs if "gate" in a for v in a["gate"].get("alpha", ())} >= {1, 2}
+    assert any("sides" in a["gate"] for a in archs if "gate" in a)
+    resumed = make_strategy(name, space, 0)
+    resumed.tell(strategy.history)
+    assert resumed.ask(5) == strategy.ask(5)
+
+
+def test_evolution_changes_attributes_and_keeps_to_the_rules(every_gene: Space) -> None:
+    options = {"population": "20", "top": "4", "mutants": "10", "crossovers": "10"}
+    strategy = make_strategy("evolution", every_gene, 1, options)
+    first = [score(every_gene, p) for p in strategy.ask(20)]
+    strategy.tell(first)
+    children = [p.arch for p in strategy.ask(20)]
+    assert len(children) == 20
+    assert all(child in every_gene for child in children)
+
+
+def test_nni_refuses_attributes_in_one_sentence_and_obeys_ties_and_rules(
+    every_gene: Space,
+) -> None:
+    for method in ("gumbel", "darts"):
+        with pytest.raises(StrategyError, match=r"relax dims and depths alone, not gate.sides"):
+            make_strategy("nni", every_gene, 0, {"method": method})
+    make_strategy("nni", every_gene, 0, {"method": "spos"})
+    modules = {name: every_gene.modules[name] for name in ("lora", "vpt")}
+    rules = ["at most 1 modules per block", "lora.dim non-decreasing"]
+    space = Space("s", modules, budget=Budget(200), rules=rules, blocks=4, width=8)
+    strategy = made("nni", space, 0)
+    archs = [p.arch for p in strategy.ask(10)]
+    assert len(archs) == 10
+    assert all(arch in space and space.feasible(arch) for arch in archs)

@@ -41,7 +41,7 @@ def settings_of(
     from noahnas.protocols.rows import DEFAULT, parse_row
     from noahnas.recipe import Recipe
     from noahnas.space import Space
-    from noahnas.space.document import parse_count
+    from noahnas.space.budget import params_amount
 
     if habit not in ("honest", "paper"):
         raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
@@ -50,7 +50,7 @@ def settings_of(
     chosen = Space.load(space or protocol.space)
     if budget:
         try:
-            chosen = chosen.with_budget(parse_count(budget))
+            chosen = chosen.with_budget(params_amount(budget))
         except ValueError as e:
             raise typer.BadParameter(str(e), param_hint="--budget") from None
     return settle(

@@ -102,12 +102,12 @@ def search(
         return
     from noahnas.pipeline import Inputs, start
     from noahnas.space import Space
-    from noahnas.space.document import parse_count
+    from noahnas.space.budget import params_amount
 
     chosen = Space.load(space or DEFAULT_SPACE.get(backbone, "noah-vtab"))
     if budget:
         try:
-            chosen = chosen.with_budget(parse_count(budget))
+            chosen = chosen.with_budget(params_amount(budget))
         except ValueError as e:
             raise typer.BadParameter(str(e), param_hint="--budget") from None
     followed = recipe_of(recipe, trials, supernet_epochs, retrain_epochs, policy)

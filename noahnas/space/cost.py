@@ -41,7 +41,10 @@ class Prices:
         """Prompt parameters of a module in one block."""
         key = (module, dim, *attributes.items())
         if key not in self._params:
-            cost = params_of(module, self.space.shape, dim, **attributes) if dim else 0
+            try:
+                cost = params_of(module, self.space.shape, dim, **attributes) if dim else 0
+            except ValueError as e:  # a dim that the module cannot have
+                raise self.space.refused(f"{module}.dim", f"{module}.dim: {e}") from None
             self._params[key] = cost
         return self._params[key]
 

@@ -21,8 +21,6 @@ MAX_DEPTH = 20  # of lists and mappings in each other
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})$")
 _DIGITS = re.compile(r"[-+]?[0-9_]{19,}")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
-_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]?)$")
-_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 Place = tuple[int, int, str]  # line, column, source
@@ -235,36 +233,6 @@ class Checker:
             if values.count(value) > 1 and values.index(value) != items.index(item):
                 self.fault(item, f"{what} names {value} twice")
         return tuple(sorted(set(values)))
-
-    def count(self, node: Node, what: str) -> int:
-        """A whole number, or one with a unit: `640000`, `640k`, `0.64M`."""
-        if type(node.value) is int:
-            return self.integer(node, what)
-        try:
-            return parse_count(str(node.value) if isinstance(node.value, str) else "")
-        except ValueError:
-            self.fault(
-                node, f"{what} must be a count such as 640000 or 0.64M, not {describe(node)}"
-            )
-            return 0
-
-
-def parse_count(text: str) -> int:
-    """Read `640000`, `640k` or `0.64M`.
-
-    Raises:
-        ValueError: if `text` is none of these, or not a whole number.
-    """
-    match = _COUNT.match(text.strip())
-    if not match or len(match[1]) > 18:
-        raise ValueError(f"'{text}' is no count such as 640000 or 0.64M")
-    whole, _, fraction = match[1].partition(".")
-    unit = _UNIT[match[2].lower()]
-    scale = int("1" + "0" * len(fraction))
-    value, rest = divmod(int(whole + fraction) * unit, scale)
-    if rest:
-        raise ValueError(f"'{text}' is not a whole number")
-    return value
 
 
 def describe(node: Node) -> str:

@@ -17,8 +17,10 @@ from noahnas.space.paths import UncountableError
 if TYPE_CHECKING:
     from noahnas.space.space import Space
 
-MAX_REJECTIONS = 100_000
-PAPER_TRIES = 5000  # paper draws after which one that obeys the rules, or fits, is drawn exactly
+MAX_REJECTIONS = 100_000  # of paper draws
+MAX_MISSES = 10_000  # uniform draws in a row that miss the budget where it is not counted
+PAPER_TRIES = 5000  # paper draws, none of which meets the budget, after which draws are exact
+RULE_TRIES = 500  # paper draws from which one sees how many keep to the rules
 REPAIRS = 300  # random changes of one gene that `shrink` tries where rules are in the way
 
 
@@ -110,7 +112,7 @@ class Exact:
             misses = 0 if passes else misses + 1
             if passes:
                 found.append(arch)
-            elif misses >= MAX_REJECTIONS:
+            elif misses >= MAX_MISSES:
                 message = f"none of {misses} uniform draws meets the budget: raise it"
                 raise space.refused("budget", message)
         return found
@@ -118,15 +120,24 @@ class Exact:
 
 def paper(space: Space, rng: np.random.Generator) -> Arch:
     """As `Space.draw`."""
+    if space.rules and not space.paper_obeys:
+        census = space._free
+        if census.empty:
+            raise space.refused("rules", "no architecture obeys all rules")
+        return Arch.trusted(census.unrank(uniform_below(rng, space.size, 1)[0]))
     counts = [len(gene.choices) for gene in space.genes]
-    for _ in range(PAPER_TRIES):
+    while True:  # with rules, one in ten or more passes
         arch = space.decode([int(rng.integers(count)) for count in counts])
-        if not space.rules or not violations(space, arch):
+        if space.obeys(arch):
             return arch
-    census = space._free
-    if census.empty:
-        raise space.refused("rules", "no architecture obeys all rules")
-    return Arch.trusted(census.unrank(uniform_below(rng, space.size, 1)[0]))
+
+
+def paper_obeys(space: Space) -> bool:
+    """Whether a tenth of paper draws or more keep to the rules."""
+    rng = np.random.default_rng(0)
+    counts = [len(gene.choices) for gene in space.genes]
+    vectors = ([int(rng.integers(count)) for count in counts] for _ in range(RULE_TRIES))
+    return sum(space.obeys(space.decode(vector)) for vector in vectors) >= RULE_TRIES / 10
 
 
 def paper_passes(space: Space) -> bool:

@@ -236,6 +236,7 @@ def _depths(
     name: str, declared: ModuleSpace, blocks: int, fault: Callable[[str, str], None]
 ) -> tuple[int, ...]:
     found: list[int] = []
+    beyond: list[int] = []
     for depth in declared.depth or ("all",):
         try:
             count = count_of(depth, blocks)
@@ -243,15 +244,17 @@ def _depths(
             fault(f"{name}.depth", f"{name}.depth: {e}")
             continue
         if count > blocks:
-            message = (
-                f"{name}.depth {count} exceeds the backbone's {blocks} blocks; "
-                "choose a space whose depths fit it"
-            )
-            fault(f"{name}.depth", message)
+            beyond.append(count)
         elif count in found:
             fault(f"{name}.depth", f"{name}.depth names {count} twice: {depth} of {blocks} blocks")
         else:
             found.append(count)
+    if beyond:
+        message = (
+            f"{name}.depth {max(beyond)} exceeds the backbone's {blocks} blocks; "
+            "choose a space whose depths fit it"
+        )
+        fault(f"{name}.depth", message)
     return tuple(sorted(found)) or (0,)
 
 

@@ -22,6 +22,7 @@ from noahnas.space.declaration import (
 )
 from noahnas.space.declared import RESERVED, rule_faults
 from noahnas.space.document import Checker, Node, Place, describe
+from noahnas.space.ranges import read_range
 from noahnas.space.rules import Rule, parse_rule, terms_of
 from noahnas.space.schema import Value
 from noahnas.space.selectors import check_selector
@@ -29,7 +30,6 @@ from noahnas.space.space import Space
 
 KEYS = ("name", "description", "extends", "modules", "budget", "rules")
 MAX_RULES = 50
-RANGE = ("from", "to", "step", "factor")
 
 
 def read_space(root: Node, source: str, faults: list[Fault]) -> Space:
@@ -187,7 +187,7 @@ class _Reader:
     ) -> list[tuple[Value | Fraction, Node]]:
         """Distinct values of a list, a range, or one alone."""
         if isinstance(node.value, dict):
-            values = self._range(node, what)
+            values = read_range(self.check, node, what)
             items = [Node(node.line, node.column, v, source=node.source) for v in values]
             if not items:
                 return []
@@ -211,50 +211,6 @@ class _Reader:
             seen.add(key)
             found.append((value, item))
         return found
-
-    def _range(self, node: Node, what: str) -> list[int | float]:
-        """The values of `{from: 4, to: 32, step: 4}` or `{from: 4, to: 64, factor: 2}`."""
-        keys = self.check.mapping(node, what, RANGE)
-        form = f"{what} must be a list, or a range such as {{from: 4, to: 32, step: 4}}"
-        if set(node.value or ()) - set(keys):  # type: ignore[arg-type]  # a mapping
-            return []
-        if not {"from", "to"} <= set(keys) or ("step" in keys) == ("factor" in keys):
-            self.check.fault(node, f"{form}: it needs from, to, and either step or factor")
-            return []
-        numbers: dict[str, Fraction] = {}
-        for key, item in keys.items():
-            if type(item.value) in (int, float) and abs(float(item.value)) <= 1e15:  # type: ignore[arg-type]
-                numbers[key] = Fraction(str(item.value))
-            else:
-                self.check.fault(item, f"{what}.{key} must be a number, not {describe(item)}")
-        if len(numbers) < 3:
-            return []
-        start, stop = numbers["from"], numbers["to"]
-        if start > stop:
-            self.check.fault(keys["to"], f"{what}: to ({stop}) is less than from ({start})")
-            return []
-        step, factor = numbers.get("step", Fraction(0)), numbers.get("factor", Fraction(1))
-        if "step" in keys and step <= 0:
-            self.check.fault(keys["step"], f"{what}.step must be more than 0, not {float(step):g}")
-            return []
-        if "factor" in keys and (factor <= 1 or start <= 0):
-            self.check.fault(
-                keys["factor"], f"{what}: a factor is more than 1, and from more than 0"
-            )
-            return []
-        values = [start]
-        while values[-1] < stop and len(values) <= MAX_CHOICES:
-            values.append(values[-1] * factor + step)
-        if len(values) > MAX_CHOICES:
-            self.check.fault(node, f"{what} names more than {MAX_CHOICES} values")
-            return []
-        if values[-1] != stop:
-            last, end = float(values[-2]), float(stop)
-            self.check.fault(
-                keys["to"], f"{what}: to ({end:g}) is not reached; the last is {last:g}"
-            )
-            return []
-        return [int(v) if v.denominator == 1 else float(v) for v in values]
 
     # --- budget and rules --------------------------------------------------------------------
 

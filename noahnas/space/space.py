@@ -14,7 +14,7 @@ import numpy as np
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
 from noahnas.space import cost, draw, nearby
 from noahnas.space.arch import Arch
-from noahnas.space.budget import Budget
+from noahnas.space.budget import Amount, Budget
 from noahnas.space.cases import Census
 from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
@@ -168,8 +168,8 @@ class Space:
         self._refuse(faults)
         return bound
 
-    def with_budget(self, budget: Budget | int) -> Space:
-        """The same space under another budget; a number is one of parameters."""
+    def with_budget(self, budget: Budget | Amount | int | str) -> Space:
+        """The same space under another budget; an amount is one of parameters (`0.64M`)."""
         return replace(self, budget=budget if isinstance(budget, Budget) else Budget(budget))
 
     def timed(self, latency: Callable[[Arch], float]) -> Space:
@@ -397,6 +397,10 @@ class Space:
         """
         return self.prices.feasible(arch)
 
+    def obeys(self, arch: Arch) -> bool:
+        """Whether an arch made of this space's choices keeps to its rules."""
+        return not self.rules or not nearby.violations(self, arch)
+
     @cached_property
     def largest(self) -> Arch:
         """Every gene at its greatest choice: what a supernet must hold. Rules may forbid it."""
@@ -430,7 +434,10 @@ class Space:
         return draw.Exact(self)
 
     def draw(self, rng: np.random.Generator) -> Arch:
-        """One arch of the paper prior, budget apart: each gene uniform, again until rules hold."""
+        """One arch of the paper prior, budget apart: each gene uniform, again until rules hold.
+
+        Where less than a tenth of such draws keep to the rules, the draw is uniform over archs.
+        """
         return draw.paper(self, rng)
 
     def sample(
@@ -449,6 +456,11 @@ class Space:
         if prior == "paper":
             return [draw.feasible_paper(self, rng) for _ in range(n)]
         return self.exact.sample(rng, n)
+
+    @cached_property
+    def paper_obeys(self) -> bool:
+        """Whether a tenth of paper draws or more keep to the rules."""
+        return draw.paper_obeys(self)
 
     @cached_property
     def paper_passes(self) -> bool:
