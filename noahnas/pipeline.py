@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ from noahnas.errors import RunError
 from noahnas.evaluate import Result, choose_device, evaluate, latency, precision
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
+from noahnas.inputs import Inputs
 from noahnas.normalise import normalised
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
-from noahnas.recipe import Recipe, Search, Stage
+from noahnas.recipe import Search, Stage
 from noahnas.registry import origin
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
-from noahnas.space import Arch, Space, format_space, parse_space
+from noahnas.space import Arch, Space
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
@@ -34,62 +35,6 @@ from noahnas.train import build, train
 SUPERNET = "supernet.safetensors"
 SMALL = 5_000_000  # weights of a backbone
 STAGES = "stages.json"  # what each finished stage measured
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that a run depends on."""
-
-    data: str  # source name or directory
-    backbone: str  # embedded name, timm name, file, or NAME@FILE
-    recipe: Recipe
-    seed: int = 0
-    split_seed: int = 0
-    on_error: str = "stop"  # at an unreadable image: stop or skip
-    device: str = "auto"
-    threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
-    space: Space | None = None  # of a search
-    supernet: str | None = None  # of a search: another run, whose supernet is used
-    strategy: str = ""  # of a search
-    options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
-    arch: Arch | None = None  # of a retraining alone
-    full: bool = False  # of a retraining alone: train the backbone's weights, too
-    test_every: int = 0  # epochs of retraining; 0 = test once, at the end
-    probe: bool = True  # whether the linear probe is measured beside the winner
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as run.json holds them."""
-        plain: dict[str, Any] = {
-            "data": self.data,
-            "backbone": self.backbone,
-            "recipe": self.recipe.to_dict(),
-            "seed": self.seed,
-            "split_seed": self.split_seed,
-            "on_error": self.on_error,
-            "device": self.device,
-            "threads": self.threads,
-            "full": self.full,
-            "test_every": self.test_every,
-            "probe": self.probe,
-        }
-        if self.space:
-            plain |= {
-                "space": format_space(self.space),
-                "supernet": self.supernet,
-                "strategy": self.strategy,
-                "options": dict(self.options),
-            }
-        return plain | ({"arch": self.arch.to_dict()} if self.arch else {})
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Inputs:
-        """The inverse of `to_dict`."""
-        given = dict(values) | {"recipe": Recipe.from_dict(values["recipe"])}
-        if "space" in given:
-            given["space"] = parse_space(given["space"], "run.json")
-        if "arch" in given:
-            given["arch"] = Arch.from_dict(given["arch"])
-        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -267,6 +212,7 @@ def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     found = read_header(run / SUPERNET)
     pairs = [
         ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
+        ("rules", found.get("space", {}).get("rules"), wanted["space"].get("rules")),
         ("backbone", found.get("backbone"), wanted["backbone"]),
         ("data", found.get("data"), wanted["data"]),
         ("normalisation", found.get("normalise"), wanted["normalise"]),

@@ -33,6 +33,7 @@ ORDER = [
     ("compare",),
     ("report",),
     ("export", "interop"),
+    ("inputs",),
     ("pipeline",),
     ("protocols",),
     ("cli",),

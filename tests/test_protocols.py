@@ -17,7 +17,7 @@ import torch
 import noahnas
 from noahnas import NoahnasError
 from noahnas.backbone import load_backbone
-from noahnas.cli.runs import _data
+from noahnas.cli.given import data_of
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
 from noahnas.protocols.rows import parse_row
@@ -421,7 +421,7 @@ def test_a_place_in_a_spec_becomes_absolute(
 ) -> None:
     (tmp_path / "pets").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _data("vtab:pets") == f"vtab:{tmp_path / 'pets'}"
-    assert _data("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
-    assert _data("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
-    assert _data("few-shot:digits,shots=2") == "few-shot:digits,shots=2"
+    assert data_of("vtab:pets") == f"vtab:{tmp_path / 'pets'}"
+    assert data_of("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
+    assert data_of("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
+    assert data_of("few-shot:digits,shots=2") == "few-shot:digits,shots=2"

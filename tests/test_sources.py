@@ -158,6 +158,10 @@ BROKEN_NPZ = {
         {**arrays(), "classes": np.array(["a", "b", "c"])},
         "label 3 of train is not in 0…2",
     ),
+    "identifiers": (
+        {**arrays(), "labels": np.arange(40) % 4 * 10**15},
+        "the highest label is 3000000000000000, but only 4 labels occur",
+    ),
     "pickled": ({"images": np.array([{}], object), "labels": np.arange(1)}, "pickle"),
     "only test": ({"test_images": np.zeros((4, 9, 9), np.uint8)}, "test without train"),
     "one class": ({**arrays(), "labels": np.zeros(40, int)}, "one class"),

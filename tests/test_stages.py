@@ -17,8 +17,9 @@ from noahnas.data import Dataset, Task
 from noahnas.errors import RecipeError
 from noahnas.evaluate import evaluate
 from noahnas.export import load_trained
+from noahnas.inputs import Inputs
 from noahnas.normalise import normalised
-from noahnas.pipeline import Inputs, start
+from noahnas.pipeline import start
 from noahnas.policy import only
 from noahnas.progress import Progress
 from noahnas.recipe import Protocol, Recipe, Search, Stage, parse_recipe

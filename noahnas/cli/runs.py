@@ -100,7 +100,8 @@ def search(
 
         _run(resume, lambda report: go_on(resume, report), as_json)
         return
-    from noahnas.pipeline import Inputs, start
+    from noahnas.inputs import Inputs
+    from noahnas.pipeline import start
     from noahnas.space import Space
     from noahnas.space.budget import params_amount
 
@@ -161,8 +162,9 @@ def retrain(
     `noahnas retrain RUN --seed 1` repeats a run's winner with another seed;
     `noahnas retrain --arch my.yaml --data DIR --backbone NAME` trains an architecture of your own.
     """
-    from noahnas.pipeline import Inputs, start
+    from noahnas.inputs import Inputs
     from noahnas.pipeline import resume as go_on
+    from noahnas.pipeline import start
 
     if resume:
         _refuse_inputs_beside_resume(context)

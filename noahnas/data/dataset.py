@@ -206,6 +206,21 @@ def source_of(spec: str) -> tuple[str, str]:
     raise DataError(f"{known}; and there is no such directory")
 
 
+def numbered(name: str, highest: int, kinds: int) -> list[str]:
+    """Names of classes that have none: 0 … the highest label.
+
+    Raises:
+        DataError: if fewer than half of the labels up to the highest occur, as where labels are
+            identifiers, or one is mistyped.
+    """
+    if highest >= 2 * kinds:
+        raise DataError(
+            f"{name}: the highest label is {highest}, but only {kinds} labels occur; labels count "
+            "classes from 0"
+        )
+    return [str(i) for i in range(highest + 1)]
+
+
 def no_argument(name: str, argument: str) -> None:
     """Raise DataError if a source that takes no argument was given one."""
     if argument:

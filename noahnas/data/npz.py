@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from noahnas.data.arrays import Pictures, from_arrays
-from noahnas.data.dataset import SPLITS, Dataset, LoadOptions
+from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, numbered
 from noahnas.data.holdout import complete
 from noahnas.errors import DataError
 
@@ -98,7 +98,8 @@ def _classes(
     file: Path, arrays: dict[str, NDArray[np.generic]], found: dict[str, Pictures]
 ) -> list[str]:
     if "classes" not in arrays:
-        return [str(i) for i in range(1 + max(int(y.max(initial=0)) for _, y in found.values()))]
+        labels = [int(label) for _, part in found.values() for label in np.unique(part)]
+        return numbered(str(file), max(labels, default=0), len(set(labels)))
     names = arrays["classes"]
     if names.dtype.kind != "U" or names.ndim != 1:
         raise DataError(f"{file}: classes is {names.dtype} {names.shape}, not a list of text")

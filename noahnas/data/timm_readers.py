@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from timm.data.dataset_factory import create_dataset
 
 from noahnas.data.cache import cache_dir
-from noahnas.data.dataset import READERS, SPLITS, Dataset, LoadOptions
+from noahnas.data.dataset import READERS, SPLITS, Dataset, LoadOptions, numbered
 from noahnas.data.folder import load_folder
 from noahnas.data.holdout import complete
 from noahnas.data.image import Pixels, UnreadableImageError, read_pixels
@@ -58,7 +58,7 @@ def load_timm(argument: str, options: LoadOptions) -> Dataset:
     else:
         found = {s: _streamed(argument, root, s, reader, options) for s, reader in opened.items()}
     labels = [item.label for item in found["train"]]
-    classes = _classes(opened["train"], max((*labels, 0)) + 1)
+    classes = _classes(argument, opened["train"], labels)
     whole = complete(argument, classes, found, labels, options.split_seed)
     return from_items(argument, classes, whole, options)
 
@@ -183,9 +183,11 @@ def _stamp(root: Path) -> str:
     return " ".join(f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files)
 
 
-def _classes(opened: Any, count: int) -> list[str]:
+def _classes(name: str, opened: Any, labels: Sequence[int]) -> list[str]:
     """Names in label order; numbers where the reader knows none."""
     reader = getattr(opened, "reader", opened)
     index: Mapping[str, int] = getattr(reader, "class_to_idx", None) or {}
-    names = {int(i): str(name) for name, i in index.items()}
-    return [names.get(i, str(i)) for i in range(max(count, *(i + 1 for i in names), 0))]
+    names = {int(i): str(word) for word, i in index.items()}
+    there = {*labels, *names}
+    numbers = numbered(name, max(there, default=0), len(there))
+    return [names.get(i, number) for i, number in enumerate(numbers)]

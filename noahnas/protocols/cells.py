@@ -10,7 +10,8 @@ from typing import Any
 
 from noahnas.backbone import load_backbone
 from noahnas.errors import RunError
-from noahnas.pipeline import Inputs, resume, start
+from noahnas.inputs import Inputs
+from noahnas.pipeline import resume, start
 from noahnas.progress import Report
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Protocol, Recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -24,8 +24,10 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         table.add_row("budget", budget_told(result["budget"], result["binding"]))
         table.add_row("val, random archs", spread_told(result["spread"]))
     for module, part in result["arch"].items():
-        dims = part if isinstance(part, list) else part["dim"]
-        table.add_row(f"  {module}", " ".join(str(dim) for dim in dims))
+        values = {"dim": part} if isinstance(part, list) else part
+        table.add_row(f"  {module}", _row(values["dim"]))
+        for attribute in sorted(set(values) - {"dim"}):
+            table.add_row(f"    {attribute}", _row(values[attribute]))
     if not result["arch"]:
         table.add_row("  arch", "nothing but the head")
     what = "tuned" if result["full"] else "prompt"
@@ -46,6 +48,11 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"
         table.add_row(f"cost, {stage}", told)
     return table
+
+
+def _row(values: Sequence[Any]) -> str:
+    """A value for each block; – where the module is absent."""
+    return " ".join("–" if value is None else str(value) for value in values)
 
 
 def budget_told(budget: int | None, binding: Mapping[str, Any]) -> str:
