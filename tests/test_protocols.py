@@ -297,7 +297,7 @@ def test_lists_of_another_task_are_told_by_their_labels(tmp_path: Path) -> None:
         (["--tasks", "kitti", "--recipe", "few-shot"], "with name: vtab-1k"),
         (["--tasks", "kitti", "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
         (["--tasks", "kitti", "--budget", "10"], "no architecture meets the budget"),
-        (["--tasks", "kitti", "--budget", "ten"], "is no count"),
+        (["--tasks", "kitti", "--budget", "ten"], "is not a count"),
         (["--tasks", "kitti", "--seeds", "2-1"], "neither a number nor a range"),
         (["--tasks", "kitti", "--seeds", "0-99999999999"], "is more than 1000 numbers"),
         (["--tasks", "kitti", "--protocol", "best"], "honest or paper"),
