@@ -184,7 +184,7 @@ def _supernet(
         other = Path(loaded.inputs.supernet)
         cost = _cost_of_other(other, about)
         load_trained(other / SUPERNET, net)
-        save_trained(run.path / SUPERNET, net, about)
+        save_trained(run.path / SUPERNET, net, read_header(other / SUPERNET))
         return cost | {"reused": str(other)}
     log = train(
         net,
@@ -205,22 +205,28 @@ def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What training another run's supernet cost.
 
     Raises:
-        RunError: unless it is finished, and for the same modules, backbone and data.
+        RunError: unless it is finished, and for the same modules, backbone and data. Rules may be
+            added: what they leave was trained, too.
     """
     if not (run / SUPERNET).is_file() or not (run / STAGES).is_file():
         raise RunError(f"{run} holds no trained supernet ({SUPERNET})")
     found = read_header(run / SUPERNET)
     pairs = [
         ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
-        ("rules", found.get("space", {}).get("rules"), wanted["space"].get("rules")),
         ("backbone", found.get("backbone"), wanted["backbone"]),
         ("data", found.get("data"), wanted["data"]),
         ("normalisation", found.get("normalise"), wanted["normalise"]),
     ]
-    if found.get("policy") == "feasible":  # what exceeds its budget was never trained
+    if "feasible" in found.get("policy", "").split(
+        "+"
+    ):  # what exceeds its budget was never trained
         had, needed = (about["space"].get("budget") for about in (found, wanted))
         pairs.append(("budget", had, needed))
     differ = [f"its {what} is {had}, not {needed}" for what, had, needed in pairs if had != needed]
+    had, needed = (set(about["space"].get("rules", ())) for about in (found, wanted))
+    if had - needed:
+        told = ", ".join(sorted(had - needed))
+        differ.append(f"it was trained under rules that are not asked for: {told}")
     if differ:
         raise RunError(f"the supernet of {run} does not fit: {'; '.join(differ)}")
     cost: dict[str, Any] = RunDirectory(run).read_json(STAGES, "supernet")["supernet"]

@@ -25,7 +25,7 @@ from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
 from noahnas.recipe import Recipe
 
-from .conftest import draw_images
+from .conftest import draw_images, invoke
 
 ARCHS = Path(__file__).parent / "archs"
 SHORT, STRANGE = str(ARCHS / "short.yaml"), str(ARCHS / "strange.yaml")
@@ -197,6 +197,24 @@ def test_a_supernet_that_does_not_fit_is_refused_with_what_differs(
     assert "does not fit" in done.stderr
     assert message in done.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_rules_may_be_added_to_what_a_supernet_was_trained_on_but_not_left_out(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    root, _ = finished
+    ruled = tmp_path / "ruled.yaml"
+    ruled.write_text("name: ruled\nextends: tiny\nrules: [adapter.depth <= lora.depth]\n")
+    images = ("--data", str(root / "images"), *QUICK, "--trials", "4")
+    added = ("--supernet", str(root / "run"), "--space", str(ruled), "--out", str(tmp_path / "a"))
+    code, _, err = invoke("search", *images, *added)
+    assert code == 0, err
+    code, _, err = invoke("search", *images, "--space", str(ruled), "--out", str(tmp_path / "b"))
+    assert code == 0, err
+    left = ("--supernet", str(tmp_path / "b"), "--space", "tiny", "--out", str(tmp_path / "c"))
+    code, _, err = invoke("search", *images, *left)
+    assert code == 2
+    assert "under rules that are not asked for: adapter.depth <= lora.depth" in err
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
