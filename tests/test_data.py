@@ -45,6 +45,24 @@ def test_plain_class_folders_are_split_in_proportion_by_seed(tmp_path: Path) -> 
     assert load_data(str(tmp_path), LoadOptions((8, 8), split_seed=1)).digest != data.digest
 
 
+def test_splits_are_known_by_other_words_in_any_case(tmp_path: Path) -> None:
+    for word, count in (("Train", 6), ("valid", 2), ("TEST", 3)):
+        draw_images(tmp_path / word, ["cat", "dog"], count)
+    data = load_data(str(tmp_path), LoadOptions((8, 8)))
+    assert [len(data.split(s)) for s in ("train", "val", "test")] == [12, 4, 6]
+
+
+def test_hidden_directories_are_passed_over_and_other_files_are_told(tmp_path: Path) -> None:
+    draw_images(tmp_path, ["cat", "dog"], 6)
+    draw_images(tmp_path / "cat", [".ipynb_checkpoints"], 2)
+    (tmp_path / "dog" / "notes.txt").write_text("no image")
+    (tmp_path / "dog" / "005.png").rename(tmp_path / "dog" / "005.jfif")
+    for _ in range(2):
+        data = load_data(str(tmp_path), LoadOptions((8, 8)))
+        assert sum(len(data.split(s)) for s in ("train", "val", "test")) == 12
+        assert [Path(name).name for name in data.notes.ignored] == ["notes.txt"]
+
+
 def test_a_missing_val_is_taken_out_of_train_and_test_stays(tmp_path: Path) -> None:
     draw_images(tmp_path / "train", ["cat", "dog"], 10)
     draw_images(tmp_path / "test", ["cat", "dog"], 3)
@@ -95,6 +113,12 @@ def broken(root: Path, kind: str) -> None:
             draw_images(root, ["cat", "dog"], 5)
             (root / "dog" / "bad.png").write_bytes(b"no image")
             (root / "dog" / "short.png").write_bytes((root / "dog" / "000.png").read_bytes()[:99])
+        case "are both val folders":
+            for word in ("train", "val", "valid"):
+                draw_images(root / word, ["cat", "dog"], 4)
+        case "holds splits (train) beside more":
+            draw_images(root / "train", ["cat", "dog"], 4)
+            draw_images(root, ["more"], 4)
         case "no train folder":
             draw_images(root / "test", ["cat", "dog"], 5)
         case "classes that train lacks: fox":
@@ -116,6 +140,8 @@ def broken(root: Path, kind: str) -> None:
         "one class",
         "no image",
         "unreadable images",
+        "are both val folders",
+        "holds splits (train) beside more",
         "no train folder",
         "classes that train lacks: fox",
         "too few images of dog",

@@ -88,6 +88,8 @@ def test_what_was_skipped_is_told(tmp_path: Path) -> None:
         (["pets", "--on-error", "ignore"], "unknown value of on-error 'ignore'"),
         (["notes.txt"], "notes.txt is a file; name its directory"),
         (["folder"], "name the directory: folder:DIR"),
+        (["pets", "--sheet", "nowhere/sheet.png"], "sheet.png cannot be written: No such file"),
+        (["pets", "--sheet", "notes.txt"], "a contact sheet is a .png file"),
         (["csv:absent.csv"], "absent.csv cannot be read: No such file"),
     ],
 )

@@ -131,6 +131,18 @@ def test_an_archive_with_splits_keeps_them(tmp_path: Path) -> None:
     assert data.test.labels.tolist() == parts["test"]["labels"].tolist()
 
 
+def test_a_large_archive_is_resized_on_disk_to_the_same_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = save(tmp_path / "set.npz", **arrays())
+    small = load(spec)
+    monkeypatch.setattr("noahnas.data.arrays.LARGE", 100)
+    large = load(spec)
+    assert (small.notes.cache, bool(large.notes.cache)) == ("", True)
+    assert large.digest == small.digest
+    assert not load(spec).notes.decoded
+
+
 def bomb(path: Path) -> str:
     """An archive whose array claims 10^12 rows."""
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 9, 9), }"
@@ -163,6 +175,10 @@ BROKEN_NPZ = {
         "the highest label is 3000000000000000, but only 4 labels occur",
     ),
     "pickled": ({"images": np.array([{}], object), "labels": np.arange(1)}, "pickle"),
+    "two classes of one name": (
+        {**arrays(), "classes": np.array(["a", "a", "b", "c"])},
+        "two classes are called a",
+    ),
     "only test": ({"test_images": np.zeros((4, 9, 9), np.uint8)}, "test without train"),
     "one class": ({**arrays(), "labels": np.zeros(40, int)}, "one class"),
     "numbers as classes": ({**arrays(), "classes": np.arange(4)}, "classes is int64"),
@@ -174,6 +190,15 @@ def test_a_broken_archive_is_refused_with_the_reason(tmp_path: Path, kind: str) 
     content, told = BROKEN_NPZ[kind]
     with pytest.raises(DataError, match=told):
         load(save(tmp_path / "broken.npz", **content))
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    path = Path(save(tmp_path / "damaged.npz", **arrays()))
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as a NumPy archive"):
+        load(str(path))
 
 
 def test_no_archive_and_a_huge_one_are_refused_unread(tmp_path: Path) -> None:

@@ -48,6 +48,25 @@ def test_a_second_start_reads_what_the_first_decoded(cache: Path, folder: Path) 
     assert len(list(cache.iterdir())) == 1
 
 
+def test_equal_names_in_two_places_are_two_sets_and_one_place_by_two_names_is_one(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, place in enumerate(("a", "b")):
+        for name in ("cat", "dog"):
+            (tmp_path / place / "imgs" / name).mkdir(parents=True)
+            for i in range(4):
+                rng = np.random.default_rng([seed, i, len(place), ord(name[0])])
+                picture = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+                picture.save(tmp_path / place / "imgs" / name / f"{i}.bmp")  # all of one size
+                os.utime(tmp_path / place / "imgs" / name / f"{i}.bmp", (0, 0))
+    digests = []
+    for place in ("a", "b"):
+        monkeypatch.chdir(tmp_path / place)
+        digests.append(load(Path("imgs")).digest)
+        assert not load(tmp_path / place / "imgs").notes.decoded
+    assert digests[0] != digests[1]
+
+
 def test_images_keep_their_order_and_labels_whoever_decodes_first(
     cache: Path, folder: Path
 ) -> None:
@@ -213,6 +232,19 @@ def test_decoding_holds_a_few_images_in_memory_not_all(cache: Path, tmp_path: Pa
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 80_000
     shutil.rmtree(cache)
+
+
+def test_what_a_dead_process_left_is_swept_away_and_what_a_live_one_writes_stays(
+    cache: Path, folder: Path
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid in (gone.pid, os.getppid()):
+        (cache / f".0123.{pid}.abc").mkdir(parents=True)
+    load(folder)
+    assert [p.name for p in cache.iterdir() if p.name.startswith(".")] == [
+        f".0123.{os.getppid()}.abc"
+    ]
 
 
 KILLED = """

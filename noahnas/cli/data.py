@@ -78,7 +78,6 @@ def check(
 
     from noahnas.data import LoadOptions, load_data
     from noahnas.data.dataset import SPLITS
-    from noahnas.files import write_atomic
     from noahnas.report.data import data_table
     from noahnas.report.progress import ProgressView
     from noahnas.report.sheet import contact_sheet
@@ -94,6 +93,7 @@ def check(
             "images": {split: len(data.split(split)) for split in SPLITS},
             "digest": data.digest,
             "skipped": list(data.notes.skipped),
+            "ignored": list(data.notes.ignored),
             "overlap": data.notes.overlap,
             "overlap_kept": data.notes.kept,
             "cache": data.notes.cache,
@@ -102,12 +102,25 @@ def check(
     found["seconds"] = round(time.perf_counter() - began, 2)
     if not no_sheet:
         place = sheet or Path(f"contact-sheet-{_file_name(data.name)}.png")
-        write_atomic(place, contact_sheet(data))
+        _write_sheet(place, contact_sheet(data))
         found["contact_sheet"] = str(place)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
         Console().print(data_table(found))
+
+
+def _write_sheet(place: Path, content: bytes) -> None:
+    """Write a PNG, over another PNG at most."""
+    from noahnas.errors import DataError
+    from noahnas.files import write_atomic
+
+    if place.suffix.lower() != ".png":
+        raise DataError(f"--sheet {place}: a contact sheet is a .png file")
+    try:
+        write_atomic(place, content)
+    except OSError as e:
+        raise DataError(f"--sheet {place} cannot be written: {e.strerror or e}") from e
 
 
 def _size(backbone: str, size: int | None) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,8 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Notes, Split
+from noahnas.data.image import Pixels, read_pixels
 from noahnas.data.overlap import picture_key, refuse, shared
+from noahnas.data.store import Item, from_items
 
+LARGE = 2**28  # bytes; a larger set is resized on disk, not in memory
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]  # (n, h, w, 3) RGB or (n, h, w) grey; (n,)
 
 
@@ -37,6 +42,10 @@ def from_arrays(
             the set is unfit (`Dataset`).
     """
     keys = {split: [picture_key(image) for image in found[split][0]] for split in SPLITS}
+    count = sum(len(labels) for _, labels in found.values())
+    if count * 3 * math.prod(options.size) > LARGE:
+        items = {split: _items(split, *found[split], keys[split]) for split in SPLITS}
+        return from_items(name, classes, items, options, fixed=fixed)
     doubled: Mapping[str, Sequence[int]] = {}
     if fixed or options.on_error == "skip":
         doubled = shared(keys)
@@ -51,6 +60,20 @@ def from_arrays(
         splits[split] = Split(resized(images, options.size), torch.from_numpy(labels))
     notes = Notes(overlap=sum(len(rows) for rows in doubled.values()), kept=fixed)
     return Dataset(name, tuple(classes), splits["train"], splits["val"], splits["test"], notes)
+
+
+def _items(
+    split: str, images: NDArray[np.uint8], labels: NDArray[np.int64], keys: Sequence[bytes]
+) -> list[Item]:
+    """The images one by one, for the store on disk."""
+
+    def read(index: int, size: tuple[int, int]) -> Pixels:
+        return read_pixels(Image.fromarray(images[index]), size)
+
+    return [
+        Item(f"image {i} of {split}", label, partial(read, i), keys[i].hex())
+        for i, label in enumerate(labels.tolist())
+    ]
 
 
 def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:

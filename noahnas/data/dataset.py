@@ -21,6 +21,10 @@ from noahnas.registry import installed, resolve
 
 GROUP = "noahnas.data"
 SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {  # other words for a split, in lists and as directories
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 READERS = ("torch", "hfds", "tfds", "wds")  # prefixes that timm knows; see timm_readers.py
 ENDINGS = {".csv": "csv", ".npz": "npz"}  # files that tell their source by themselves
 CHUNK = 1024  # images hashed at a time
@@ -55,12 +59,18 @@ class Notes:
     skipped: tuple[str, ...] = ()  # unreadable images left out, each with the reason
     overlap: int = 0  # pictures of train or val that stand in a later split, too
     kept: bool = False  # whether those were kept; else they were left out of the earlier split
+    ignored: tuple[str, ...] = ()  # files that are no images, by their endings
     cache: str = ""  # directory of the decoded images; empty if they are not kept
     decoded: bool = True  # now; else they were found in the cache
 
     def to_dict(self) -> dict[str, Any]:
         """What run.json holds of them."""
-        return {"skipped": list(self.skipped), "overlap": self.overlap, "overlap_kept": self.kept}
+        return {
+            "skipped": list(self.skipped),
+            "ignored": len(self.ignored),
+            "overlap": self.overlap,
+            "overlap_kept": self.kept,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +102,7 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """16 hex digits over class names, pixels and labels of all splits."""
-        h = hashlib.sha256("\0".join(self.classes).encode())
+        h = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for name in SPLITS:
             split = self.split(name)
             h.update(f"{name} {tuple(split.images.shape)}".encode())
@@ -121,6 +131,9 @@ def check(
                 f"{name}: label {odd[0]} of {split} is not in 0…{len(classes) - 1} "
                 f"({len(odd)} such labels)"
             )
+    twice = sorted({c for c in classes if classes.count(c) > 1}) if len(classes) < 10_000 else []
+    if twice:
+        raise DataError(f"{name}: two classes are called {twice[0]}")
     absent = sorted(set(range(len(classes))) - set(labels["train"].tolist()))
     if absent and not absent_ok:
         names = ", ".join(classes[i] for i in absent[:5])

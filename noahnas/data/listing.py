@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from noahnas.data.dataset import SPLITS, Dataset, LoadOptions
+from noahnas.data.dataset import SPLIT_WORDS, SPLITS, Dataset, LoadOptions
 from noahnas.data.holdout import complete
 from noahnas.data.store import from_files
 from noahnas.errors import DataError
 
 PATH = ("path", "image", "file", "filename")
 LABEL = ("label", "class", "target")
-ALIASES = {"validation": "val", "valid": "val"}  # other words for a split
 SHOWN = 5  # faults told at once
 
 
@@ -64,7 +63,7 @@ def _rows(file: Path) -> list[tuple[str, Path, str]]:
     faults, rows = [], []
     for line, row in lines:
         split = (row.get("split") or "train").strip().lower()
-        split = ALIASES.get(split, split)
+        split = SPLIT_WORDS.get(split, split)
         path, label = (row[path_key] or "").strip(), (row[label_key] or "").strip()
         if None in row or not path or not label:
             faults.append(f"{file}:{line}: a path and a label are needed, in {len(header)} columns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ from noahnas.data.holdout import complete
 from noahnas.errors import DataError
 
 MAX_BYTES = 16 * 2**30  # of one array; a larger set belongs in image files
+BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 WANTED = (
     "an archive holds `images` (n, H, W) or (n, H, W, 3), uint8, and `labels` (n,), whole numbers, "
     "or train_images, train_labels, val_images … for given splits, and if you like `classes`"
@@ -61,7 +63,14 @@ def _arrays(file: Path) -> dict[str, NDArray[np.generic]]:
                     _check_size(file, name, f)
         with np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as e:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as e:
         why = getattr(e, "strerror", None) or str(e)
         raise DataError(f"{file} cannot be read as a NumPy archive: {why}") from None
 

@@ -48,16 +48,18 @@ class Item:
     label: int
     read: Callable[[tuple[int, int]], Pixels]  # decodes it to a size; UnreadableImageError
     stamp: str  # changes when the image does
+    place: str = ""  # what identifies it; by default its name
 
 
 def file_item(path: Path, label: int) -> Item:
-    """An image file; its size and time of change tell whether it has changed."""
+    """An image file; its size and times of change tell whether it has changed."""
     try:
         found = path.stat()
-        stamp = f"{found.st_size} {found.st_mtime_ns}"
+        stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
     except OSError as e:  # reading it will say so, too
         stamp = f"error {e.errno}"
-    return Item(str(path), label, lambda size: read_pixels(path, size), stamp)
+    place = os.path.abspath(path)  # noqa: PTH100 - resolving links would cost a call a file
+    return Item(str(path), label, lambda size: read_pixels(path, size), stamp, place)
 
 
 def from_files(
@@ -68,10 +70,13 @@ def from_files(
     *,
     fixed: bool = False,
     absent_ok: bool = False,
+    ignored: Sequence[Path] = (),
 ) -> Dataset:
     """A data set of image files; arguments and errors as `from_items`."""
     items = {split: [file_item(*item) for item in found[split]] for split in SPLITS}
-    return from_items(name, classes, items, options, fixed=fixed, absent_ok=absent_ok)
+    return from_items(
+        name, classes, items, options, fixed=fixed, absent_ok=absent_ok, ignored=ignored
+    )
 
 
 def from_items(
@@ -82,6 +87,7 @@ def from_items(
     *,
     fixed: bool = False,
     absent_ok: bool = False,
+    ignored: Sequence[Path] = (),
 ) -> Dataset:
     """A data set of images that are decoded one by one, from the cache if they were before.
 
@@ -93,6 +99,7 @@ def from_items(
         fixed: the splits are those of a published list: pictures that stand in two of them are
             counted and kept, for numbers that compare.
         absent_ok: whether train may lack a class, as some published lists do.
+        ignored: files left aside as no images, for the notes.
 
     Raises:
         DataError: naming the unreadable images, or the pictures that stand in two splits, unless
@@ -106,15 +113,24 @@ def from_items(
         if folder.is_dir():
             kept = _open(name, classes, folder, options, absent_ok)
             if kept:
-                return kept
+                return _noting(kept, ignored)
             logger.warning("%s: the decoded images in %s are damaged; decoding anew", name, folder)
             shutil.rmtree(folder)
-        return _decode(name, classes, found, options, folder, fixed, absent_ok)
+        decoded = _decode(name, classes, found, options, folder, fixed, absent_ok)
+        return _noting(decoded, ignored)
     except OSError as e:
         raise DataError(
             f"{name}: decoded images cannot be kept in {folder.parent}: {e.strerror or e}; name "
             "another directory in the environment variable NOAHNAS_CACHE"
         ) from e
+
+
+def _noting(data: Dataset, ignored: Sequence[Path]) -> Dataset:
+    """The same data set, its digest not computed again, with what was left aside in its notes."""
+    digest = data.digest
+    noted = replace(data, notes=replace(data.notes, ignored=tuple(map(str, ignored))))
+    vars(noted)["digest"] = digest
+    return noted
 
 
 def _key(
@@ -126,7 +142,7 @@ def _key(
     for split in SPLITS:
         h.update(f"\n{split}\n".encode())
         for item in found[split]:
-            line = f"{item.name}\0{item.label}\0{item.stamp}\n"
+            line = f"{item.place or item.name}\0{item.label}\0{item.stamp}\n"
             h.update(line.encode(errors="surrogateescape"))
     return h.hexdigest()[:20]
 
@@ -142,7 +158,8 @@ def _open(
         shape = (sum(len(found) for found in labels.values()), 3, height, width)
         if (folder / "pixels.u8").stat().st_size != int(np.prod(shape)):
             return None
-        notes = Notes(tuple(about["skipped"]), about["overlap"], about["kept"], str(folder), False)
+        told = tuple(about["skipped"]), about["overlap"], about["kept"]
+        notes = Notes(*told, cache=str(folder), decoded=False)
         mapped = _mapped(folder, labels, shape)
         data = Dataset(name, tuple(classes), **mapped, notes=notes, absent_ok=absent_ok)
     except (ValueError, KeyError, TypeError, FileNotFoundError, DataError):
@@ -183,7 +200,9 @@ def _decode(
     need, free = count * 3 * int(np.prod(options.size)), shutil.disk_usage(folder.parent).free
     if need > free:
         raise OSError(f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _sweep(folder.parent)
+    prefix = f".{folder.name}.{os.getpid()}."
+    beside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         rows = _write(beside / "pixels.u8", found, options)
         if rows.broken and options.on_error == "stop":
@@ -200,7 +219,7 @@ def _decode(
         left_out = f" ({len(rows.broken)} unreadable images were left out)" if rows.broken else ""
         check(name + left_out, classes, labels, absent_ok)
         shape = (sum(len(part) for part in labels.values()), 3, *options.size)
-        notes = Notes(tuple(rows.broken), overlap, fixed, str(folder))
+        notes = Notes(tuple(rows.broken), overlap, fixed, cache=str(folder))
         mapped = _mapped(beside, labels, shape)
         data = Dataset(name, tuple(classes), **mapped, notes=notes, absent_ok=absent_ok)
         about = {
@@ -220,6 +239,14 @@ def _decode(
         return data
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what decodings that were killed have left here."""
+    for left in folder.glob(".*.*.*"):
+        pid = left.name.split(".")[2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ def data_table(found: Mapping[str, Any]) -> Table:
     if skipped:
         more = f"; {len(skipped) - 3} more" if len(skipped) > 3 else ""
         table.add_row("unreadable", f"{len(skipped)} left out: {'; '.join(skipped[:3])}{more}")
+    ignored = found["ignored"]
+    if ignored:
+        more = ", …" if len(ignored) > 3 else ""
+        told = "1 file is no image" if len(ignored) == 1 else f"{len(ignored)} files are no images"
+        table.add_row("left aside", f"{told}, by their endings: {', '.join(ignored[:3])}{more}")
     if found["overlap"]:
         done = "kept: fixed lists" if found["overlap_kept"] else "left out of the earlier split"
         told = "1 picture" if found["overlap"] == 1 else f"{found['overlap']} pictures"
