@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import tarfile
 import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import torch
 from PIL import Image
 
 from noahnas.data import Dataset, LoadOptions, load_data
+from noahnas.data.store import from_items
+from noahnas.data.streams import stream_items
 from noahnas.errors import DataError
 
 from .conftest import draw_images
@@ -270,43 +275,231 @@ def test_the_folder_reader_of_torchvision_reads_what_folder_reads(tmp_path: Path
     assert data.digest == load(str(tmp_path)).digest
 
 
-def shard(path: Path, numbers: range) -> None:
-    with tarfile.open(path, "w") as archive:
-        for i in numbers:
-            rng = np.random.default_rng(i)
-            picture, buffer = rng.integers(0, 256, (12, 12, 3), np.uint8), io.BytesIO()
-            Image.fromarray(picture).save(buffer, "PNG")
-            for name, content in (
-                (f"{i:04}.png", buffer.getvalue()),
-                (f"{i:04}.cls", b"%d" % (i % 2)),
-            ):
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOAHNAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-# webdataset leaves its tar files to the garbage collector
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_shards_of_webdataset_are_streamed_once_and_kept(tmp_path: Path) -> None:
-    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
-    splits = {}
-    for split, numbers in (
-        ("train", range(20)),
-        ("validation", range(20, 26)),
-        ("test", range(26, 34)),
-    ):
-        shard(tmp_path / f"{split}-0000.tar", numbers)
+def picture(i: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(i).integers(0, 256, (12, 12, 3), np.uint8))
+
+
+def png(i: int) -> bytes:
+    """Padded, so that a shard of other images differs in nothing but its time of change."""
+    buffer = io.BytesIO()
+    picture(i).save(buffer, "PNG")
+    return buffer.getvalue().ljust(1000, b"\0")
+
+
+def samples(numbers: range) -> dict[str, bytes]:
+    """Members of a shard: an image and a label for each number."""
+    members = {}
+    for i in numbers:
+        members |= {f"{i:04}.png": png(i), f"{i:04}.cls": b"%d" % (i % 2)}
+    return members
+
+
+def shard(path: Path, members: dict[str, bytes], mode: Any = "w") -> None:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def shards(root: Path, **changes: Any) -> str:
+    """A WebDataset with 20 + 6 + 8 images, two shards of train; `changes` to what train is said."""
+    splits: dict[str, Any] = {}
+    for split, cuts in (("train", (0, 10, 20)), ("validation", (20, 26)), ("test", (26, 34))):
+        parts = [range(*cut) for cut in pairwise(cuts)]
+        names = [f"{split}-{i}.tar" for i in range(len(parts))]
+        for name, numbers in zip(names, parts, strict=True):
+            shard(root / name, samples(numbers))
         splits[split] = {
             "name": split,
-            "filenames": [f"{split}-0000.tar"],
-            "num_samples": len(numbers),
-            "shard_lengths": [len(numbers)],
+            "filenames": names,
+            "num_samples": cuts[-1] - cuts[0],
+            "shard_lengths": [len(numbers) for numbers in parts],
         }
-    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
-    data = load(f"wds/pictures:{tmp_path}")
+    splits["train"] |= changes
+    (root / "_info.json").write_text(json.dumps({"splits": splits}))
+    return f"wds/pictures:{root}"
+
+
+def test_shards_of_webdataset_are_read_where_their_images_lie(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    spec = shards(tmp_path)
+    data = load(spec)
     assert counts(data) == [20, 6, 8]
     assert data.test.labels.tolist() == [i % 2 for i in range(26, 34)]
-    assert load(f"wds/pictures:{tmp_path}").digest == data.digest
+    second = picture(11).resize(SIZE, Image.Resampling.BICUBIC)  # of the second shard
+    expected = torch.from_numpy(np.array(second)).permute(2, 0, 1)  # (3, H, W)
+    assert torch.equal(data.train.images[11], expected)
+    assert not (own_cache / "streams").exists()
+    assert not load(spec).notes.decoded
+    shard(tmp_path / "test-0.tar", samples(range(26, 34)) | {"0026.png": png(99)})
+    assert load(spec).digest != data.digest
+
+
+def test_an_unreadable_image_in_a_shard_is_named_and_skipped_only_when_told(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    spec = shards(tmp_path)
+    members = samples(range(10)) | {"0003.png": b"no image", "0007.png": png(7)[:100]}
+    del members["0008.png"]
+    shard(tmp_path / "train-0.tar", members)
+    told = r"3 unreadable images: .*train-0.tar: 0003.png \(no image\); .*0007.png .*: 0008 \(none"
+    with pytest.raises(DataError, match=told):
+        load(spec)
+    data = load(spec, "skip")
+    assert counts(data) == [17, 6, 8]
+    assert len(data.notes.skipped) == 3
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("no tar", r"validation-0.tar cannot be read as a tar file"),
+        ("empty", r"validation-0.tar cannot be read as a tar file"),
+        ("compressed", r"validation-0.tar cannot .* must be decompressed"),
+        ("missing", r"validation-0.tar cannot be read: No such file"),
+        ("cut at a sample", r"validation-0.tar holds 4 samples, 6 by _info.json"),
+        ("cut in an image", r"validation-0.tar cannot be read .*unexpected end of data"),
+        ("no label", r"validation-0.tar: sample 0021 has no label: there is no 0021.cls"),
+        ("label is a word", r"validation-0.tar: 0021.cls holds no whole number"),
+    ],
+)
+def test_a_damaged_shard_is_named_and_never_left_out(
+    tmp_path: Path, fault: str, told: str, on_error: str
+) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    spec, path = shards(tmp_path), tmp_path / "validation-0.tar"
+    members = samples(range(20, 26))
+    if fault == "no tar":
+        path.write_bytes(b"junk " * 700)
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "compressed":
+        shard(path, members, "w:gz")
+    elif fault == "missing":
+        path.unlink()
+    elif fault == "cut at a sample":
+        shard(path, samples(range(20, 24)))
+    elif fault == "cut in an image":
+        path.write_bytes(path.read_bytes()[: 2 * (512 + 1024 + 1024) + 600])
+    elif fault == "no label":
+        shard(path, {name: part for name, part in members.items() if name != "0021.cls"})
+    else:
+        shard(path, members | {"0021.cls": b"cat"})
+    with pytest.raises(DataError, match=told):
+        load(spec, on_error)
+
+
+def test_a_split_with_fewer_samples_than_its_info_says_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    spec = shards(tmp_path, shard_lengths=[], num_samples=21)
+    with pytest.raises(DataError, match="shards of train hold 20 samples, 21 by _info"):
+        load(spec)
+
+
+def test_labels_of_shards_may_lie_in_json_and_negative_ones_are_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="the extra 'readers' is not installed")
+    spec = shards(tmp_path, alt_label="kind")
+    for part, numbers in enumerate((range(10), range(10, 20))):
+        members = {}
+        for i in numbers:
+            kind = -1 if i == 4 else i % 2
+            members |= {f"{i:04}.png": png(i), f"{i:04}.json": json.dumps({"kind": kind}).encode()}
+        shard(tmp_path / f"train-{part}.tar", members)
+    assert load(spec).train.labels.tolist() == [i % 2 for i in range(20) if i != 4]
+
+
+# tensorflow-datasets is not installed here: a list of images stands in for what timm makes of it
+
+
+class Stream:
+    """Images and labels, and how often they were asked for."""
+
+    def __init__(self, rows: Sequence[tuple[Any, int]], error: Exception | None = None) -> None:
+        self.rows, self.error, self.passes = rows, error, 0
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        self.passes += 1
+        yield from self.rows
+        if self.error:
+            raise self.error
+
+
+def streams() -> dict[str, Stream]:
+    parts = {"train": range(12), "val": range(12, 16), "test": range(16, 20)}
+    return {
+        split: Stream([(picture(i), i % 2) for i in numbers]) for split, numbers in parts.items()
+    }
+
+
+def read_streams(found: dict[str, Stream], on_error: str = "stop") -> Dataset:
+    options = LoadOptions(SIZE, on_error=on_error)
+    items = {split: stream_items(f"set {split}", s, "v1", options) for split, s in found.items()}
+    return from_items("set", ["a", "b"], items, options)
+
+
+def test_a_stream_is_read_once_and_leaves_only_its_labels_in_the_cache(own_cache: Path) -> None:
+    found = streams()
+    data = read_streams(found)
+    assert counts(data) == [12, 4, 4]
+    last = torch.from_numpy(np.array(picture(19).resize(SIZE, Image.Resampling.BICUBIC)))
+    assert torch.equal(data.test.images[3], last.permute(2, 0, 1))
+    assert read_streams(found).digest == data.digest
+    assert [stream.passes for stream in found.values()] == [1, 1, 1]
+    assert {path.suffix for path in (own_cache / "streams").iterdir()} == {".json"}
+
+
+@pytest.mark.parametrize("content", ["garbage", "{}", '{"labels": [0, 1], "digest": "0"}', ""])
+def test_damaged_labels_of_a_stream_are_named_and_read_anew(
+    content: str, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = read_streams(streams())
+    kept = sorted((own_cache / "streams").iterdir())
+    kept[0].write_text(content)
+    assert read_streams(streams()).digest == data.digest
+    assert [str(kept[0]) in record.getMessage() for record in caplog.records] == [True]
+    caplog.clear()
+    read_streams(streams())
+    assert not caplog.records
+
+
+def test_a_stream_is_read_again_if_its_decoded_images_are_gone(own_cache: Path) -> None:
+    data = read_streams(streams())
+    shutil.rmtree(own_cache / "images")
+    assert read_streams(streams()).digest == data.digest
+    shutil.rmtree(own_cache / "images")
+    changed = streams()
+    changed["val"].rows = [(image, 1 - label) for image, label in changed["val"].rows]
+    with pytest.raises(DataError, match="set val: its labels are not those that were read first"):
+        read_streams(changed)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_unreadable_image_in_a_stream_is_named_and_skipped_only_when_told() -> None:
+    found = streams()
+    found["train"].rows = [(b"no image", 0), *found["train"].rows[1:]]
+    with pytest.raises(DataError, match=r"1 unreadable image: set train 0 \(no image\)"):
+        read_streams(found)
+    assert counts(read_streams(found, "skip")) == [11, 4, 4]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_stream_that_breaks_off_is_refused_and_not_kept() -> None:
+    found = streams()
+    found["val"].error = RuntimeError("data loss\nat record 4")
+    with pytest.raises(DataError, match="set val: the stream breaks off after 4 images: data loss"):
+        read_streams(found)
+    assert counts(read_streams(streams())) == [12, 4, 4]
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from timm.data.dataset_factory import create_dataset
 
-from noahnas.data.cache import cache_dir
 from noahnas.data.dataset import READERS, SPLITS, Dataset, LoadOptions, numbered
 from noahnas.data.folder import load_folder
 from noahnas.data.holdout import complete
 from noahnas.data.image import Pixels, UnreadableImageError, read_pixels
+from noahnas.data.shards import shard_items
 from noahnas.data.store import Item, from_items
+from noahnas.data.streams import stream_items
 from noahnas.errors import DataError
-from noahnas.files import write_atomic
-from noahnas.progress import Progress
 
 WORDS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 TORCH_WORDS = {"train": ("train",), "val": (), "test": ("validation",)}  # two halves
@@ -55,8 +50,14 @@ def load_timm(argument: str, options: LoadOptions) -> Dataset:
         raise DataError(f"{argument}: {_why_none(kind, name, root)}")
     if kind in ("torch", "hfds"):
         found = {split: _random_access(kind, argument, r) for split, r in opened.items()}
+    elif kind == "wds":
+        found = {split: shard_items(split, r, options) for split, r in opened.items()}
     else:
-        found = {s: _streamed(argument, root, s, reader, options) for s, reader in opened.items()}
+        stamp = f"{_stamp(Path(root))} {options.size}"
+        found = {
+            split: stream_items(f"{argument} {split}", r, stamp, options)
+            for split, r in opened.items()
+        }
     labels = [item.label for item in found["train"]]
     classes = _classes(argument, opened["train"], labels)
     whole = complete(argument, classes, found, labels, options.split_seed)
@@ -128,51 +129,6 @@ def _read(read: Callable[[int], Any], index: int, size: tuple[int, int]) -> Pixe
     except (OSError, SyntaxError, ValueError) as e:
         raise UnreadableImageError(str(e) or type(e).__name__) from None
     return read_pixels(source, size)
-
-
-def _streamed(
-    argument: str, root: str, split: str, opened: Any, options: LoadOptions
-) -> list[Item]:
-    """Items of a set that can only be read in order: read once, its images wait in the cache."""
-    height, width = options.size
-    key = f"{argument}\0{_stamp(Path(root))}\0{options.size}"
-    folder = cache_dir() / "streams" / hashlib.sha256(key.encode()).hexdigest()[:20]
-    spool, labels_file = folder / f"{split}.u8", folder / f"{split}.json"
-    if not labels_file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        labels = _spool(spool, split, opened, options)
-        write_atomic(labels_file, json.dumps(labels).encode())
-    labels = json.loads(labels_file.read_text(encoding="utf-8"))
-    if not labels:
-        return []
-    shape = (len(labels), height, width, 3)
-    kept = np.memmap(spool, np.uint8, mode="r", shape=shape)  # (n, H, W, 3)
-    return [
-        Item(f"{argument} {split} {i}", label, partial(_kept, kept, i), key)
-        for i, label in enumerate(labels)
-    ]
-
-
-def _spool(path: Path, split: str, opened: Any, options: LoadOptions) -> list[int]:
-    """Write the images of a stream, resized, and return their labels."""
-    labels: list[int] = []
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as f:
-            for image, label, *_ in opened:
-                f.write(np.ascontiguousarray(read_pixels(image, options.size)).data)
-                labels.append(int(label))
-                if len(labels) % 100 == 0:
-                    total = len(labels) + 1  # a stream does not tell how long it is
-                    options.report(Progress(f"{split} stream", len(labels), total, "images read"))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return labels
-
-
-def _kept(kept: Any, index: int, size: tuple[int, int]) -> Pixels:
-    return np.array(kept[index])  # (H, W, 3), of `size` already
 
 
 def _stamp(root: Path) -> str:
