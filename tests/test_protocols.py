@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -367,6 +368,49 @@ def test_killed_and_interrupted_it_goes_on_to_what_an_undisturbed_command_finds(
     ]
     assert marks[0] == marks[1]
     assert len(marks[0]) == 40
+
+
+# --- going on where data has changed --------------------------------------------------------
+
+
+def _short(root: Path, out: Path, rows: str, *more: str) -> tuple[int, str, str]:
+    return invoke(
+        "reproduce", "vtab-1k", "--root", str(root), "--tasks", "kitti", "--recipe",
+        str(root / "vtab-1k.yaml"), "--rows", rows, "--out", str(out), *more,
+    )  # fmt: skip
+
+
+def test_rows_are_not_added_to_a_table_of_other_images(tmp_path: Path) -> None:
+    folder, out = vtab_task(tmp_path, "kitti", 4), tmp_path / "out"
+    recipe(tmp_path, "vtab-1k")
+    code, _, error = _short(tmp_path, out, "linear,lora-2")
+    assert code == 0, error
+    image = folder / "images/train800/000001.png"
+    kept, stamp = image.read_bytes(), image.stat().st_mtime_ns
+    image.write_bytes((folder / "images/test/000001.png").read_bytes())
+    for seeds in ("0", "0-1"):
+        code, _, error = _short(tmp_path, out, "linear,lora-2,adapter-2", "--seeds", seeds)
+        assert code == 2
+        assert "the data has changed since these runs of" in error
+        assert "kitti/linear/seed-0, kitti/lora-2/seed-0;" in error
+        assert not (out / "kitti/adapter-2").exists()
+        assert not (out / "kitti/linear/seed-1").exists()
+    image.write_bytes(kept)
+    os.utime(image, ns=(stamp, stamp))
+    code, _, error = _short(tmp_path, out, "linear,lora-2,adapter-2")
+    assert code == 0, error
+
+
+def test_finished_runs_on_different_images_make_no_table(tmp_path: Path) -> None:
+    folder, out = vtab_task(tmp_path, "kitti", 4), tmp_path / "out"
+    recipe(tmp_path, "vtab-1k")
+    assert _short(tmp_path, out, "linear")[0] == 0
+    image = folder / "images/train800/000001.png"
+    image.write_bytes((folder / "images/test/000001.png").read_bytes())
+    assert _short(tmp_path, out, "lora-2")[0] == 0
+    code, _, error = _short(tmp_path, out, "linear,lora-2")
+    assert code == 2
+    assert "not made with the same data: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
 
 
 # --- the table alone ------------------------------------------------------------------------

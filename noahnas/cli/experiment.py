@@ -16,7 +16,8 @@ from noahnas.cli.options import stopping
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
-    from noahnas.protocols.cells import After, Cell, Settings
+    from noahnas.protocols.cells import Cell, Settings
+    from noahnas.protocols.runs import After
     from noahnas.protocols.table import Table
 
 MOST = 1000  # seeds or shots in a range
@@ -79,7 +80,7 @@ def carry_out(
     import optuna
 
     from noahnas.files import write_atomic
-    from noahnas.protocols.cells import run_cells, state
+    from noahnas.protocols.runs import run_cells, state
 
     if dry_run:
         states = {cell.name: state(out / cell.name) for cell in plan}

@@ -17,7 +17,8 @@ from noahnas.export import Tuned, load
 from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.protocols import ours
-from noahnas.protocols.cells import After, Cell, Settings, cells
+from noahnas.protocols.cells import Cell, Settings, cells
+from noahnas.protocols.runs import After
 from noahnas.protocols.table import Table, beside, published, source
 
 NAME = "domain-generalisation"
