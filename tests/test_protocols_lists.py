@@ -225,6 +225,37 @@ def test_targets_that_are_done_are_not_scored_again(
     assert "ImageNet-A among all classes" in printed
 
 
+def test_a_target_that_has_changed_is_scored_anew_and_a_damaged_file_is_named(
+    tmp_path: Path,
+) -> None:
+    imagenets(tmp_path, classes=3, shots=2, seeds=[0], subset=[0, 2])
+    recipe(tmp_path, "domain-generalisation", "first-seed")
+    command = [
+        "reproduce", "domain-generalisation", "--root", str(tmp_path), "--shots", "2", "--rows",
+        "linear", "--targets", "imagenetv2,imagenet-sketch", "--on-error", "skip", "--recipe",
+        str(tmp_path / "domain-generalisation.yaml"), "--out", str(tmp_path / "out"), "--json",
+    ]  # fmt: skip
+    assert invoke(*command)[0] == 0
+    path = tmp_path / "out/imagenet/linear/seed-0/targets.json"
+    before = json.loads(path.read_text())
+    (tmp_path / "imagenetv2/imagenetv2/x _ y 1.png").write_bytes(b"no")
+    code, _, error = invoke(*command)
+    assert code == 0, error
+    after = json.loads(path.read_text())
+    assert after["imagenet-sketch"] == before["imagenet-sketch"]
+    assert after["imagenetv2"]["digest"] != before["imagenetv2"]["digest"]
+    for found, images, skipped in ((before, 12, 0), (after, 11, 1)):
+        assert (found["imagenetv2"]["images"], found["imagenetv2"]["skipped"]) == (images, skipped)
+    path.write_text(path.read_text()[:40])
+    code, _, error = invoke(*command)
+    assert code == 2
+    assert f"{path} cannot be read" in error
+    assert "remove it, and the targets are scored anew" in error
+    path.unlink()
+    assert invoke(*command)[0] == 0
+    assert json.loads(path.read_text()) == after
+
+
 def test_faults_of_a_target_are_found_before_training(tmp_path: Path) -> None:
     imagenets(tmp_path, classes=3, shots=2, seeds=[0], subset=[0, 2])
     recipe(tmp_path, "domain-generalisation", "first-seed")
