@@ -413,6 +413,32 @@ def test_finished_runs_on_different_images_make_no_table(tmp_path: Path) -> None
     assert "not made with the same data: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
 
 
+def test_what_a_kill_in_the_very_first_write_leaves_is_cleared(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "kitti/linear/seed-0"
+    script = (
+        "import os, pathlib, sys; from noahnas.files import write_atomic; "
+        "os.replace = pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9); "
+        "write_atomic(pathlib.Path(sys.argv[1]), b'{')"
+    )
+    run.mkdir(parents=True)
+    killed = subprocess.run([sys.executable, "-c", script, str(run / "run.json")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(run.iterdir())) == 1
+    code, _, error = _short(data, tmp_path, "linear")
+    assert code == 0, error
+    assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_file_where_runs_should_go_is_named(data: Path, tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file/below/it"):
+        code, _, error = _short(data, out, "linear", *more)
+        assert code == 2
+        assert f"{tmp_path / 'file'} is a file, so runs cannot be kept in {out};" in error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 # --- the table alone ------------------------------------------------------------------------
 
 

@@ -80,8 +80,9 @@ def carry_out(
     import optuna
 
     from noahnas.files import write_atomic
-    from noahnas.protocols.runs import run_cells, state
+    from noahnas.protocols.runs import check_place, run_cells, state
 
+    check_place(out)
     if dry_run:
         states = {cell.name: state(out / cell.name) for cell in plan}
         lines = [f"{name}: {told}" for name, told in states.items()]

@@ -51,6 +51,13 @@ def run_cells(
     return results
 
 
+def check_place(out: Path) -> None:
+    """Raise RunError if a table's directory is a file, or below one."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RunError(f"{there} is a file, so runs cannot be kept in {out}; choose another --out")
+
+
 def state(path: Path) -> str:
     """How far the run in a directory is: "done", "begun" or "to do"."""
     if (path / "result.json").is_file():
@@ -60,7 +67,8 @@ def state(path: Path) -> str:
 
 def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
     if not (path / "run.json").is_file():
-        (path / ".run.json.tmp").unlink(missing_ok=True)  # a kill in the very first write
+        for left in path.glob(".run.json.*.tmp"):  # by a kill in the very first write
+            left.unlink(missing_ok=True)
         return start(path, inputs, report)
     began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
     wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
