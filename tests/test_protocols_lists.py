@@ -63,6 +63,49 @@ def test_few_shot_searches_with_the_first_seed_and_retrains_its_winner_with_each
     assert cost["retrain"]["passes"] == 3 * 6 * 2  # val adds no shots
 
 
+def test_the_first_seed_of_a_search_must_stay_the_first(sets: Path, tmp_path: Path) -> None:
+    def seeds(given: str, rows: str = "linear,noah") -> tuple[int, str, str]:
+        return invoke(
+            "reproduce", "few-shot", "--root", str(sets), "--sets", "mine", "--shots", "1,2",
+            "--seeds", given, "--rows", rows, "--recipe", str(sets / "few-shot.yaml"), "--out",
+            str(tmp_path), "--json",
+        )  # fmt: skip
+
+    assert seeds("1")[0] == 0
+    code, _, error = seeds("0-1")
+    assert code == 2
+    assert "shots-1/noah/seed-1 was begun as the search, whose winner the other seeds" in error
+    assert "the first seed must stay the first: give --seeds 1,0, or" in error
+    assert not list(tmp_path.rglob("seed-0"))
+    code, printed, error = seeds("1,0")
+    assert code == 0, error
+    assert (
+        json.loads(printed)["runs"]["mine/shots-2/noah/seed-0"]["arch"]
+        == (json.loads(printed)["runs"]["mine/shots-2/noah/seed-1"]["arch"])
+    )
+    code, _, error = seeds("0", "noah")
+    assert code == 2
+    assert "noah/seed-0 was begun as a retraining of another seed's winner" in error
+
+
+def test_inputs_of_all_runs_that_are_there_are_compared_before_any_training(
+    sets: Path, tmp_path: Path
+) -> None:
+    def run(shots: str, habit: str, *more: str) -> tuple[int, str, str]:
+        return invoke(
+            "reproduce", "few-shot", "--root", str(sets), "--sets", "mine", "--shots", shots,
+            "--rows", "linear", "--seeds", "0", "--recipe", str(sets / "few-shot.yaml"), "--out",
+            str(tmp_path), "--protocol", habit, *more,
+        )  # fmt: skip
+
+    assert run("2", "paper")[0] == 0
+    assert run("1,2", "honest", "--dry-run")[0] == 2
+    code, _, error = run("1,2", "honest")
+    assert code == 2
+    assert "shots-2/linear/seed-0 was begun with other inputs (test_every)" in error
+    assert not (tmp_path / "mine/shots-1").exists()
+
+
 def test_lists_name_files_with_blanks_and_a_line_that_stands_twice_counts_once(sets: Path) -> None:
     found = load_data(f"few-shot:{sets / 'mine'},shots=1,seed=1", OPTIONS)
     assert found.train.labels.tolist() == [0, 1, 2]

@@ -80,10 +80,11 @@ def carry_out(
     import optuna
 
     from noahnas.files import write_atomic
-    from noahnas.protocols.runs import check_place, run_cells, state
+    from noahnas.protocols.runs import check_begun, check_place, run_cells, state
 
     check_place(out)
     if dry_run:
+        check_begun(out, plan)
         states = {cell.name: state(out / cell.name) for cell in plan}
         lines = [f"{name}: {told}" for name, told in states.items()]
         typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))

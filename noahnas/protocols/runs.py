@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ def run_cells(
             source were not run on the same data, or not with the same backbone.
         NoahnasError: of the kind of what goes wrong in a run.
     """
+    check_begun(out, plan)
     _check_now(out, plan, watch)
     results: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(plan, start=1):
@@ -58,6 +59,27 @@ def check_place(out: Path) -> None:
         raise RunError(f"{there} is a file, so runs cannot be kept in {out}; choose another --out")
 
 
+def check_begun(out: Path, plan: Sequence[Cell]) -> None:
+    """Compare the inputs of all runs that are there with the plan's, and their digests.
+
+    Raises:
+        RunError: if a run was begun with other inputs, or runs that share a data source were not
+            made with the same data, or not with the same backbone.
+    """
+    seeds = list(dict.fromkeys(cell.seed for cell in plan))
+    for cell in plan:
+        path, first = out / cell.name, out / cell.winner_of
+        if state(path) == "to do":
+            continue
+        _check_order(path, cell, seeds)
+        if cell.winner_of and state(first) == "done":
+            arch = RunDirectory(first).read_json("result.json", "arch")["arch"]
+            _check_inputs(path, replace(cell.inputs, arch=Arch.from_dict(arch)))
+        else:
+            _check_inputs(path, cell.inputs, ("arch",) if cell.winner_of else ())
+    _check_digests(out, plan)
+
+
 def state(path: Path) -> str:
     """How far the run in a directory is: "done", "begun" or "to do"."""
     if (path / "result.json").is_file():
@@ -70,22 +92,44 @@ def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
         for left in path.glob(".run.json.*.tmp"):  # by a kill in the very first write
             left.unlink(missing_ok=True)
         return start(path, inputs, report)
+    _check_inputs(path, inputs)
+    return resume(path, report)
+
+
+def _check_inputs(path: Path, inputs: Inputs, but: Collection[str] = ()) -> None:
+    """Raise RunError unless a run was begun with these inputs; those in `but` are left out."""
     began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
     wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
-    differ = [k for k in sorted({*began, *wanted} - {*UNLIKE}) if _differ(k, began, wanted)]
+    keys = sorted({*began, *wanted} - {*UNLIKE, *but})
+    differ = [key for key in keys if _differ(key, began, wanted)]
     if differ:
         raise RunError(
             f"{path} was begun with other inputs ({', '.join(differ)}); choose another --out, or "
             "remove it"
         )
-    return resume(path, report)
+
+
+def _check_order(path: Path, cell: Cell, seeds: Sequence[int]) -> None:
+    """Raise RunError if a run searches that is to retrain another's winner, or the reverse."""
+    searches = "space" in RunDirectory.open(path).about["inputs"]
+    if not cell.row.searched or searches == (not cell.winner_of):
+        return
+    if searches:
+        order = ",".join(map(str, [cell.seed, *(seed for seed in seeds if seed != cell.seed)]))
+        did, fix = "the search, whose winner the other seeds retrain", f"--seeds {order}"
+    else:
+        did, fix = "a retraining of another seed's winner", "--seeds with that seed before others"
+    raise RunError(
+        f"{path} was begun as {did}; the first seed must stay the first: give {fix}, or choose "
+        "another --out"
+    )
 
 
 def _differ(key: str, began: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return key not in began or key not in wanted or bool(began[key] != wanted[key])
 
 
-# --- the same data and backbone in all cells ------------------------------------------------
+# --- what is there, before the first training -----------------------------------------------
 
 
 def _check_now(out: Path, plan: Sequence[Cell], watch: Watch) -> None:
