@@ -141,6 +141,28 @@ def test_few_shot_from_a_folder_of_images_through_the_command(sets: Path, tmp_pa
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["nosuch"], "unknown data 'nosuch'"),
+        (["nosuch", "--dry-run"], "unknown data 'nosuch'"),
+        (["digits", "--shots", "1,999"], "41 training images of class 5, 999 wanted"),
+        (["LISTS", "--shots", "1,4"], "num_shot_4.seed_0"),
+    ],
+)
+def test_a_source_is_checked_for_the_most_shots_before_any_training(
+    args: list[str], message: str, sets: Path, tmp_path: Path
+) -> None:
+    data, *more = args
+    code, _, error = invoke(
+        "reproduce", "few-shot", "--data", data.replace("LISTS", str(sets / "mine")), *more,
+        "--recipe", str(sets / "few-shot.yaml"), "--rows", "linear", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
         (["--sets", "food-101"], "has no food-101/annotations with lists"),
         (["--sets", "pets"], "the paper's sets: food-101, oxford_flowers"),
         (["--sets", "mine", "--shots", "4"], "there is no list"),

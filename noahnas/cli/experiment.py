@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,15 +106,20 @@ def carry_out(
 
 
 @contextmanager
-def _watch(name: str, number: int, total: int) -> Iterator[Report]:
+def watched(title: str) -> Iterator[Report]:
+    """Show the progress of something, on stderr."""
     from rich.console import Console
 
     from noahnas.report.progress import ProgressView
 
     console = Console(stderr=True)
-    console.print(f"[{number}/{total}] {name}", highlight=False, markup=False)
+    console.print(title, highlight=False, markup=False)
     with ProgressView(console) as view:
         yield view.update
+
+
+def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]:
+    return watched(f"[{number}/{total}] {name}")
 
 
 def _print(found: Table, out: Path) -> None:
