@@ -495,3 +495,30 @@ def test_a_place_in_a_spec_becomes_absolute(
     assert data_of("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
     assert data_of("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
     assert data_of("few-shot:digits,shots=2") == "few-shot:digits,shots=2"
+
+
+def test_a_place_may_hold_commas_and_what_is_no_path_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("my,dir/annotations", "some,images", "owner/pets", "digits"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    same = [
+        "wds/pets:https://example.org/pets", "wds/pets:pipe:cat pets.tar", "hfds/owner/cats",
+        "few-shot:digits,shots=2", "few-shot:nosuch,shots=2,way=5", "few-shot:", "torch/cifar10",
+    ]  # fmt: skip
+    made = {
+        "my,dir": f"{tmp_path}/my,dir",
+        "vtab:my,dir/kitti": f"vtab:{tmp_path}/my,dir/kitti",
+        "few-shot:my,dir,shots=2,seed=1": f"few-shot:{tmp_path}/my,dir,shots=2,seed=1",
+        "few-shot:some,images": f"few-shot:{tmp_path}/some,images",
+        "few-shot:folder:some,images,seed=1": f"few-shot:folder:{tmp_path}/some,images,seed=1",
+        "domains:my,dir,target=imagenet": f"domains:{tmp_path}/my,dir,target=imagenet",
+        "hfds/owner/pets": f"hfds/{tmp_path}/owner/pets",
+        "few-shot:hfds/owner/pets,shots=2": f"few-shot:hfds/{tmp_path}/owner/pets,shots=2",
+        "hfds/owner/pets:my,dir": f"hfds/{tmp_path}/owner/pets:{tmp_path}/my,dir",
+        "wds/pets:owner": f"wds/pets:{tmp_path}/owner",
+    }
+    for spec, found in [*zip(same, same, strict=True), *made.items()]:
+        assert data_of(spec) == found
+        assert data_of(found) == found
