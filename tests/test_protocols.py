@@ -408,9 +408,25 @@ def test_finished_runs_on_different_images_make_no_table(tmp_path: Path) -> None
     image = folder / "images/train800/000001.png"
     image.write_bytes((folder / "images/test/000001.png").read_bytes())
     assert _short(tmp_path, out, "lora-2")[0] == 0
-    code, _, error = _short(tmp_path, out, "linear,lora-2")
+    for more in ([], ["--dry-run"]):
+        code, _, error = _short(tmp_path, out, "linear,lora-2", *more)
+        assert code == 2
+        assert "not made with the same data: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
+
+
+def test_rows_are_not_added_to_a_table_of_another_backbone(data: Path, tmp_path: Path) -> None:
+    assert _short(data, tmp_path, "linear,lora-2")[0] == 0
+    path = tmp_path / "kitti/linear/seed-0/run.json"
+    about = json.loads(path.read_text())
+    about["digests"]["backbone"] = "0" * 16
+    path.write_text(json.dumps(about))
+    code, _, error = _short(data, tmp_path, "linear,lora-2")
     assert code == 2
-    assert "not made with the same data: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
+    assert "not made with the same backbone: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
+    code, _, error = _short(data, tmp_path, "linear,adapter-2")
+    assert code == 2
+    assert "the backbone has changed since these runs of" in error
+    assert not (tmp_path / "kitti/adapter-2").exists()
 
 
 def test_what_a_kill_in_the_very_first_write_leaves_is_cleared(data: Path, tmp_path: Path) -> None:
