@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -369,6 +370,91 @@ def test_killed_and_interrupted_it_goes_on_to_what_an_undisturbed_command_finds(
     assert len(marks[0]) == 40
 
 
+# --- going on where data has changed --------------------------------------------------------
+
+
+def _short(root: Path, out: Path, rows: str, *more: str) -> tuple[int, str, str]:
+    return invoke(
+        "reproduce", "vtab-1k", "--root", str(root), "--tasks", "kitti", "--recipe",
+        str(root / "vtab-1k.yaml"), "--rows", rows, "--out", str(out), *more,
+    )  # fmt: skip
+
+
+def test_rows_are_not_added_to_a_table_of_other_images(tmp_path: Path) -> None:
+    folder, out = vtab_task(tmp_path, "kitti", 4), tmp_path / "out"
+    recipe(tmp_path, "vtab-1k")
+    code, _, error = _short(tmp_path, out, "linear,lora-2")
+    assert code == 0, error
+    image = folder / "images/train800/000001.png"
+    kept, stamp = image.read_bytes(), image.stat().st_mtime_ns
+    image.write_bytes((folder / "images/test/000001.png").read_bytes())
+    for seeds in ("0", "0-1"):
+        code, _, error = _short(tmp_path, out, "linear,lora-2,adapter-2", "--seeds", seeds)
+        assert code == 2
+        assert "the data has changed since these runs of" in error
+        assert "kitti/linear/seed-0, kitti/lora-2/seed-0;" in error
+        assert not (out / "kitti/adapter-2").exists()
+        assert not (out / "kitti/linear/seed-1").exists()
+    image.write_bytes(kept)
+    os.utime(image, ns=(stamp, stamp))
+    code, _, error = _short(tmp_path, out, "linear,lora-2,adapter-2")
+    assert code == 0, error
+
+
+def test_finished_runs_on_different_images_make_no_table(tmp_path: Path) -> None:
+    folder, out = vtab_task(tmp_path, "kitti", 4), tmp_path / "out"
+    recipe(tmp_path, "vtab-1k")
+    assert _short(tmp_path, out, "linear")[0] == 0
+    image = folder / "images/train800/000001.png"
+    image.write_bytes((folder / "images/test/000001.png").read_bytes())
+    assert _short(tmp_path, out, "lora-2")[0] == 0
+    for more in ([], ["--dry-run"]):
+        code, _, error = _short(tmp_path, out, "linear,lora-2", *more)
+        assert code == 2
+        assert "not made with the same data: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
+
+
+def test_rows_are_not_added_to_a_table_of_another_backbone(data: Path, tmp_path: Path) -> None:
+    assert _short(data, tmp_path, "linear,lora-2")[0] == 0
+    path = tmp_path / "kitti/linear/seed-0/run.json"
+    about = json.loads(path.read_text())
+    about["digests"]["backbone"] = "0" * 16
+    path.write_text(json.dumps(about))
+    code, _, error = _short(data, tmp_path, "linear,lora-2")
+    assert code == 2
+    assert "not made with the same backbone: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error
+    code, _, error = _short(data, tmp_path, "linear,adapter-2")
+    assert code == 2
+    assert "the backbone has changed since these runs of" in error
+    assert not (tmp_path / "kitti/adapter-2").exists()
+
+
+def test_what_a_kill_in_the_very_first_write_leaves_is_cleared(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "kitti/linear/seed-0"
+    script = (
+        "import os, pathlib, sys; from noahnas.files import write_atomic; "
+        "os.replace = pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9); "
+        "write_atomic(pathlib.Path(sys.argv[1]), b'{')"
+    )
+    run.mkdir(parents=True)
+    killed = subprocess.run([sys.executable, "-c", script, str(run / "run.json")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(run.iterdir())) == 1
+    code, _, error = _short(data, tmp_path, "linear")
+    assert code == 0, error
+    assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_file_where_runs_should_go_is_named(data: Path, tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file/below/it"):
+        code, _, error = _short(data, out, "linear", *more)
+        assert code == 2
+        assert f"{tmp_path / 'file'} is a file, so runs cannot be kept in {out};" in error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 # --- the table alone ------------------------------------------------------------------------
 
 
@@ -425,3 +511,30 @@ def test_a_place_in_a_spec_becomes_absolute(
     assert data_of("few-shot:pets,shots=2") == f"few-shot:{tmp_path / 'pets'},shots=2"
     assert data_of("few-shot:folder:pets,shots=2") == f"few-shot:folder:{tmp_path / 'pets'},shots=2"
     assert data_of("few-shot:digits,shots=2") == "few-shot:digits,shots=2"
+
+
+def test_a_place_may_hold_commas_and_what_is_no_path_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("my,dir/annotations", "some,images", "owner/pets", "digits"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    same = [
+        "wds/pets:https://example.org/pets", "wds/pets:pipe:cat pets.tar", "hfds/owner/cats",
+        "few-shot:digits,shots=2", "few-shot:nosuch,shots=2,way=5", "few-shot:", "torch/cifar10",
+    ]  # fmt: skip
+    made = {
+        "my,dir": f"{tmp_path}/my,dir",
+        "vtab:my,dir/kitti": f"vtab:{tmp_path}/my,dir/kitti",
+        "few-shot:my,dir,shots=2,seed=1": f"few-shot:{tmp_path}/my,dir,shots=2,seed=1",
+        "few-shot:some,images": f"few-shot:{tmp_path}/some,images",
+        "few-shot:folder:some,images,seed=1": f"few-shot:folder:{tmp_path}/some,images,seed=1",
+        "domains:my,dir,target=imagenet": f"domains:{tmp_path}/my,dir,target=imagenet",
+        "hfds/owner/pets": f"hfds/{tmp_path}/owner/pets",
+        "few-shot:hfds/owner/pets,shots=2": f"few-shot:hfds/{tmp_path}/owner/pets,shots=2",
+        "hfds/owner/pets:my,dir": f"hfds/{tmp_path}/owner/pets:{tmp_path}/my,dir",
+        "wds/pets:owner": f"wds/pets:{tmp_path}/owner",
+    }
+    for spec, found in [*zip(same, same, strict=True), *made.items()]:
+        assert data_of(spec) == found
+        assert data_of(found) == found

@@ -63,6 +63,49 @@ def test_few_shot_searches_with_the_first_seed_and_retrains_its_winner_with_each
     assert cost["retrain"]["passes"] == 3 * 6 * 2  # val adds no shots
 
 
+def test_the_first_seed_of_a_search_must_stay_the_first(sets: Path, tmp_path: Path) -> None:
+    def seeds(given: str, rows: str = "linear,noah") -> tuple[int, str, str]:
+        return invoke(
+            "reproduce", "few-shot", "--root", str(sets), "--sets", "mine", "--shots", "1,2",
+            "--seeds", given, "--rows", rows, "--recipe", str(sets / "few-shot.yaml"), "--out",
+            str(tmp_path), "--json",
+        )  # fmt: skip
+
+    assert seeds("1")[0] == 0
+    code, _, error = seeds("0-1")
+    assert code == 2
+    assert "shots-1/noah/seed-1 was begun as the search, whose winner the other seeds" in error
+    assert "the first seed must stay the first: give --seeds 1,0, or" in error
+    assert not list(tmp_path.rglob("seed-0"))
+    code, printed, error = seeds("1,0")
+    assert code == 0, error
+    assert (
+        json.loads(printed)["runs"]["mine/shots-2/noah/seed-0"]["arch"]
+        == (json.loads(printed)["runs"]["mine/shots-2/noah/seed-1"]["arch"])
+    )
+    code, _, error = seeds("0", "noah")
+    assert code == 2
+    assert "noah/seed-0 was begun as a retraining of another seed's winner" in error
+
+
+def test_inputs_of_all_runs_that_are_there_are_compared_before_any_training(
+    sets: Path, tmp_path: Path
+) -> None:
+    def run(shots: str, habit: str, *more: str) -> tuple[int, str, str]:
+        return invoke(
+            "reproduce", "few-shot", "--root", str(sets), "--sets", "mine", "--shots", shots,
+            "--rows", "linear", "--seeds", "0", "--recipe", str(sets / "few-shot.yaml"), "--out",
+            str(tmp_path), "--protocol", habit, *more,
+        )  # fmt: skip
+
+    assert run("2", "paper")[0] == 0
+    assert run("1,2", "honest", "--dry-run")[0] == 2
+    code, _, error = run("1,2", "honest")
+    assert code == 2
+    assert "shots-2/linear/seed-0 was begun with other inputs (test_every)" in error
+    assert not (tmp_path / "mine/shots-1").exists()
+
+
 def test_lists_name_files_with_blanks_and_a_line_that_stands_twice_counts_once(sets: Path) -> None:
     found = load_data(f"few-shot:{sets / 'mine'},shots=1,seed=1", OPTIONS)
     assert found.train.labels.tolist() == [0, 1, 2]
@@ -93,6 +136,28 @@ def test_few_shot_from_a_folder_of_images_through_the_command(sets: Path, tmp_pa
     assert list(column(json.loads(printed), "linear")["tasks"]) == ["my-pets/shots-2"]
     about = json.loads((tmp_path / "out/my-pets/shots-2/linear/seed-0/run.json").read_text())
     assert about["images"] == {"train": 6, "val": 6, "test": 6}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nosuch"], "unknown data 'nosuch'"),
+        (["nosuch", "--dry-run"], "unknown data 'nosuch'"),
+        (["digits", "--shots", "1,999"], "41 training images of class 5, 999 wanted"),
+        (["LISTS", "--shots", "1,4"], "num_shot_4.seed_0"),
+    ],
+)
+def test_a_source_is_checked_for_the_most_shots_before_any_training(
+    args: list[str], message: str, sets: Path, tmp_path: Path
+) -> None:
+    data, *more = args
+    code, _, error = invoke(
+        "reproduce", "few-shot", "--data", data.replace("LISTS", str(sets / "mine")), *more,
+        "--recipe", str(sets / "few-shot.yaml"), "--rows", "linear", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,6 +288,37 @@ def test_targets_that_are_done_are_not_scored_again(
     assert code == 0, error
     assert path.stat().st_mtime_ns == before
     assert "ImageNet-A among all classes" in printed
+
+
+def test_a_target_that_has_changed_is_scored_anew_and_a_damaged_file_is_named(
+    tmp_path: Path,
+) -> None:
+    imagenets(tmp_path, classes=3, shots=2, seeds=[0], subset=[0, 2])
+    recipe(tmp_path, "domain-generalisation", "first-seed")
+    command = [
+        "reproduce", "domain-generalisation", "--root", str(tmp_path), "--shots", "2", "--rows",
+        "linear", "--targets", "imagenetv2,imagenet-sketch", "--on-error", "skip", "--recipe",
+        str(tmp_path / "domain-generalisation.yaml"), "--out", str(tmp_path / "out"), "--json",
+    ]  # fmt: skip
+    assert invoke(*command)[0] == 0
+    path = tmp_path / "out/imagenet/linear/seed-0/targets.json"
+    before = json.loads(path.read_text())
+    (tmp_path / "imagenetv2/imagenetv2/x _ y 1.png").write_bytes(b"no")
+    code, _, error = invoke(*command)
+    assert code == 0, error
+    after = json.loads(path.read_text())
+    assert after["imagenet-sketch"] == before["imagenet-sketch"]
+    assert after["imagenetv2"]["digest"] != before["imagenetv2"]["digest"]
+    for found, images, skipped in ((before, 12, 0), (after, 11, 1)):
+        assert (found["imagenetv2"]["images"], found["imagenetv2"]["skipped"]) == (images, skipped)
+    path.write_text(path.read_text()[:40])
+    code, _, error = invoke(*command)
+    assert code == 2
+    assert f"{path} cannot be read" in error
+    assert "remove it, and the targets are scored anew" in error
+    path.unlink()
+    assert invoke(*command)[0] == 0
+    assert json.loads(path.read_text()) == after
 
 
 def test_faults_of_a_target_are_found_before_training(tmp_path: Path) -> None:

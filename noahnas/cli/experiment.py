@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from noahnas.cli.options import stopping
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
-    from noahnas.protocols.cells import After, Cell, Settings
+    from noahnas.protocols.cells import Cell, Settings
+    from noahnas.protocols.runs import After
     from noahnas.protocols.table import Table
 
 MOST = 1000  # seeds or shots in a range
@@ -79,9 +80,11 @@ def carry_out(
     import optuna
 
     from noahnas.files import write_atomic
-    from noahnas.protocols.cells import run_cells, state
+    from noahnas.protocols.runs import check_begun, check_place, run_cells, state
 
+    check_place(out)
     if dry_run:
+        check_begun(out, plan)
         states = {cell.name: state(out / cell.name) for cell in plan}
         lines = [f"{name}: {told}" for name, told in states.items()]
         typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
@@ -103,15 +106,20 @@ def carry_out(
 
 
 @contextmanager
-def _watch(name: str, number: int, total: int) -> Iterator[Report]:
+def watched(title: str) -> Iterator[Report]:
+    """Show the progress of something, on stderr."""
     from rich.console import Console
 
     from noahnas.report.progress import ProgressView
 
     console = Console(stderr=True)
-    console.print(f"[{number}/{total}] {name}", highlight=False, markup=False)
+    console.print(title, highlight=False, markup=False)
     with ProgressView(console) as view:
         yield view.update
+
+
+def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]:
+    return watched(f"[{number}/{total}] {name}")
 
 
 def _print(found: Table, out: Path) -> None:

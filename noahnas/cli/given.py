@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from noahnas.recipe import Recipe
 
-OF_PLACES = ("vtab", "few-shot", "domains")  # sources whose argument begins with a place
 CHANGED = ", changed"  # after the name of a recipe that options override
 
 
@@ -68,19 +67,38 @@ def options_of(given: list[str]) -> dict[str, str]:
 
 def data_of(spec: str) -> str:
     """A directory as an absolute path, so that a run can be resumed from anywhere."""
+    from noahnas.data import domains, fewshot
     from noahnas.data.dataset import READERS
+    from noahnas.data.lists import options_in
     from noahnas.registry import installed
 
     name, _, argument = spec.partition(":")
-    if name in ("folder", "csv", "npz") and argument:
+    if name in ("folder", "csv", "npz", "vtab") and argument:
         return f"{name}:{Path(argument).resolve()}"
-    if name.partition("/")[0] in READERS and argument:
-        return f"{name}:{Path(argument).resolve()}"
-    if name in OF_PLACES and argument:
-        place, comma, options = argument.partition(",")
-        return f"{name}:{data_of(place)}{comma}{options}"
-    known = name in installed("noahnas.data")
-    return str(Path(spec).resolve()) if Path(spec).exists() and not known else spec
+    if name == "domains" and argument:
+        place, _ = options_in(argument, domains.KEYS)
+        return f"{name}:{Path(place).resolve()}{argument.removeprefix(place)}"
+    if name == "few-shot" and argument:
+        place, _ = options_in(argument, fewshot.KEYS)
+        lists = (Path(place) / "annotations").is_dir()
+        whole = str(Path(place).resolve()) if lists else data_of(place)
+        return f"{name}:{whole}{argument.removeprefix(place)}"
+    if Path(spec).exists() and name not in installed("noahnas.data"):
+        return str(Path(spec).resolve())
+    if name.partition("/")[0] in READERS:
+        return _reader_of(name, argument)
+    return spec
+
+
+def _reader_of(name: str, root: str) -> str:
+    """One of timm's readers, its root and a data set of the hub's kind on this disk absolute."""
+    reader, _, place = name.partition("/")
+    if reader == "hfds" and place and Path(place).exists():
+        name = f"{reader}/{Path(place).resolve()}"
+    if not root:
+        return name
+    elsewhere = "://" in root or root.startswith("pipe:")  # webdataset reads those as they are
+    return f"{name}:{root if elsewhere else Path(root).resolve()}"
 
 
 def file_of(spec: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from noahnas.cli.experiment import carry_out, numbers, place_of, settings_of, words
+from noahnas.cli.experiment import carry_out, numbers, place_of, settings_of, watched, words
 from noahnas.cli.options import Device, Json, OnError, Threads
 
 reproduce_app = typer.Typer(
@@ -151,7 +151,8 @@ def few_shot(
     if min(counts) < 1:
         raise typer.BadParameter("shots is at least 1", param_hint="--shots")
     if data:
-        plan = fewshot.plan_drawn(settings, data_of(data), counts)
+        with watched(f"checking {data}") as report:
+            plan = fewshot.plan_drawn(settings, data_of(data), counts, report)
     else:
         assert root is not None  # one of the two is given
         wanted = words(sets) if sets else list(SETS)

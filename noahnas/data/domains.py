@@ -16,6 +16,7 @@ from noahnas.data.lists import classes_in, options_in, read_list, whole
 from noahnas.data.store import from_files
 from noahnas.errors import DataError, unknown
 
+KEYS = ("shots", "seed", "target")  # options of the source
 SOURCE = "imagenet"
 VAL = "unofficial_val_list_4_shot16seed0"
 
@@ -48,7 +49,7 @@ def load_domains(argument: str, options: LoadOptions) -> Dataset:
     Raises:
         DataError: with every fault of the lists, or what else is wrong.
     """
-    place, given = options_in(argument, ("shots", "seed", "target"))
+    place, given = options_in(argument, KEYS)
     target = given.get("target", SOURCE)
     shots, seed = whole("domains", given, "shots", 16), whole("domains", given, "seed", 0)
     found = check_domains(Path(place), shots, seed, target)

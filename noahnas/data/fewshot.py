@@ -18,6 +18,7 @@ from noahnas.data.lists import classes_in, labels_of, options_in, read_list, who
 from noahnas.data.store import from_files
 from noahnas.errors import DataError
 
+KEYS = ("shots", "seed")  # options of the source
 VAL_SHOTS = 4  # validation images a class, at most, where they are drawn
 
 
@@ -50,7 +51,7 @@ def load_few_shot(argument: str, options: LoadOptions) -> Dataset:
     Raises:
         DataError: with every fault of the lists, or what else is wrong.
     """
-    place, given = options_in(argument, ("shots", "seed"))
+    place, given = options_in(argument, KEYS)
     shots = whole("few-shot", given, "shots", 1)
     seed = whole("few-shot", given, "seed", 0)
     if shots < 1:

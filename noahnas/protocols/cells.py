@@ -1,24 +1,17 @@
-"""Cells of a protocol's table: which runs they are, and doing those that are not done."""
+"""Cells of a protocol's table: which runs they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from noahnas.backbone import load_backbone
 from noahnas.errors import RunError
 from noahnas.inputs import Inputs
-from noahnas.pipeline import resume, start
-from noahnas.progress import Report
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Protocol, Recipe
-from noahnas.rundir import RunDirectory
-from noahnas.space import Arch, Space
-
-UNLIKE = ("threads",)  # inputs that may differ between a run and the plan that goes on with it
+from noahnas.space import Space
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,6 @@ class Cell:
     def name(self) -> str:
         """Where it stands below the table's directory."""
         return f"{self.task}/{self.row.name}/seed-{self.seed}"
-
-
-Watch = Callable[[str, int, int], AbstractContextManager[Report]]  # name, its number, of how many
-After = Callable[[Cell, Path, Report], None]
 
 
 def settle(
@@ -148,50 +137,3 @@ def cells(settings: Settings, task: str, data: Callable[[int], str]) -> Iterator
             yield cell
             if row.searched and protocol.winner == "first-seed":
                 first = first or cell.name
-
-
-def run_cells(
-    out: Path, plan: Sequence[Cell], watch: Watch, after: After = lambda *_: None
-) -> dict[str, dict[str, Any]]:
-    """Results by cell name; what is done already is read, what was begun goes on.
-
-    Raises:
-        RunError: if a cell's directory holds a run with other inputs.
-        NoahnasError: of the kind of what goes wrong in a run.
-    """
-    results: dict[str, dict[str, Any]] = {}
-    for number, cell in enumerate(plan, start=1):
-        inputs = cell.inputs
-        if cell.winner_of:
-            inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
-        done = " · done" if state(out / cell.name) == "done" else ""
-        with watch(cell.name + done, number, len(plan)) as report:
-            results[cell.name] = _run(out / cell.name, inputs, report)
-            after(cell, out / cell.name, report)
-    return results
-
-
-def state(path: Path) -> str:
-    """How far the run in a directory is: "done", "begun" or "to do"."""
-    if (path / "result.json").is_file():
-        return "done"
-    return "begun" if (path / "run.json").is_file() else "to do"
-
-
-def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
-    if not (path / "run.json").is_file():
-        (path / ".run.json.tmp").unlink(missing_ok=True)  # a kill in the very first write
-        return start(path, inputs, report)
-    began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
-    wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
-    differ = [k for k in sorted({*began, *wanted} - {*UNLIKE}) if _differ(k, began, wanted)]
-    if differ:
-        raise RunError(
-            f"{path} was begun with other inputs ({', '.join(differ)}); choose another --out, or "
-            "remove it"
-        )
-    return resume(path, report)
-
-
-def _differ(key: str, began: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return key not in began or key not in wanted or bool(began[key] != wanted[key])

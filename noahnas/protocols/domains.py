@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noahnas.data import LoadOptions, Task, load_data
+from noahnas.backbone import load_backbone
+from noahnas.data import Dataset, LoadOptions, Task, load_data
 from noahnas.data.domains import SOURCE, TARGETS, check_domains
+from noahnas.errors import RunError
 from noahnas.evaluate import autocast, choose_device, scored
 from noahnas.export import Tuned, load
-from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.protocols import ours
-from noahnas.protocols.cells import After, Cell, Settings, cells
+from noahnas.protocols.cells import Cell, Settings, cells
+from noahnas.protocols.runs import After
 from noahnas.protocols.table import Table, beside, published, source
+from noahnas.rundir import RunDirectory
 
 NAME = "domain-generalisation"
 FILE = "targets.json"  # in a run's directory: what its winner scored on each target
@@ -43,25 +45,53 @@ def _spec(root: Path, shots: int, seed: int, target: str) -> str:
 
 
 def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
-    """What is done after each run: its winner is scored on the targets that are not yet in FILE."""
+    """What is done after each run: its winner is scored on the targets that FILE does not hold.
+
+    A target's images may change after it was scored: its digest is compared, and where it differs
+    the target is scored anew. Each target is loaded once a seed, not once a run.
+    """
+    loaded: dict[str, Dataset] = {}
 
     def score(cell: Cell, run: Path, report: Report) -> None:
-        path = run / FILE
-        done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        missing = [target for target in targets if target not in done]
+        done = _read(run) if (run / FILE).exists() else {}
+        missing = []
+        for number, target in enumerate(targets, start=1):
+            spec = _spec(root, shots, cell.seed, target)
+            if spec not in loaded:
+                size = load_backbone(cell.inputs.backbone).preprocess.size
+                loaded[spec] = load_data(spec, LoadOptions(size, 0, cell.inputs.on_error, report))
+            if not _holds(done.get(target), loaded[spec].digest):
+                missing.append((target, loaded[spec]))
+            report(Progress("targets compared", number, len(targets), target))
         if not missing:
             return
         device = choose_device(cell.inputs.device)
         tuned = load(run).to(device)
-        for number, target in enumerate(missing, start=1):
-            how = cell.inputs.on_error
-            options = LoadOptions(tuned.preprocess.size, on_error=how, report=report)
-            data = load_data(_spec(root, shots, cell.seed, target), options)
-            done[target] = accuracies(tuned, Task(data, tuned.preprocess, device))
-            write_atomic(path, (json.dumps(done, indent=2) + "\n").encode())
+        for number, (target, data) in enumerate(missing, start=1):
+            about = {"digest": data.digest, "skipped": len(data.notes.skipped)}
+            done[target] = accuracies(tuned, Task(data, tuned.preprocess, device)) | about
+            RunDirectory(run).write_json(FILE, done)
             report(Progress("targets", number, len(missing), target))
 
     return score
+
+
+def _read(run: Path) -> dict[str, Any]:
+    """What FILE holds.
+
+    Raises:
+        RunError: if it is damaged.
+    """
+    try:
+        return RunDirectory(run).read_json(FILE)
+    except RunError as e:
+        raise RunError(f"{e}; remove it, and the targets are scored anew") from e
+
+
+def _holds(found: Any, digest: str) -> bool:
+    """Whether a target's entry is whole, and of these images."""
+    whole = isinstance(found, dict) and {"accuracy", "accuracy_all", "skipped"} <= set(found)
+    return whole and bool(found.get("digest") == digest)
 
 
 @torch.inference_mode()
@@ -97,7 +127,7 @@ def table(
     partial = [target for target in targets if TARGETS[target].subset]
 
     def measured(cell: Cell) -> dict[str, float]:
-        found = json.loads((out / cell.name / FILE).read_text())
+        found = _read(out / cell.name)
         lines = {SOURCE: results[cell.name]["test"]["accuracy"]}
         for target in targets:
             among = found[target]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from noahnas.data.fewshot import SETS, check_few_shot, set_name
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, load_data
+from noahnas.data.fewshot import SETS, check_few_shot, drawn, set_name
 from noahnas.errors import DataError
+from noahnas.progress import Report, silent
 from noahnas.protocols import ours
 from noahnas.protocols.cells import Cell, Settings, cells
 from noahnas.protocols.table import Table, beside, published, source
@@ -34,8 +37,23 @@ def plan(settings: Settings, root: Path, sets: Sequence[str], shots: Sequence[in
     ]
 
 
-def plan_drawn(settings: Settings, spec: str, shots: Sequence[int]) -> list[Cell]:
-    """The runs of one data source, its shots drawn by seed."""
+def plan_drawn(
+    settings: Settings, spec: str, shots: Sequence[int], report: Report = silent
+) -> list[Cell]:
+    """The runs of one data source, its shots drawn by seed; it is loaded once, to be checked.
+
+    Raises:
+        DataError: if it cannot be loaded, a class has fewer training images than the largest
+            number of shots, or a list of a directory that holds lists has faults.
+    """
+    if (Path(spec) / "annotations").is_dir():
+        for count in shots:
+            for seed in settings.seeds:
+                check_few_shot(Path(spec), count, seed)
+    else:
+        size = load_backbone(settings.backbone).preprocess.size
+        data = load_data(spec, LoadOptions(size, 0, settings.on_error, report))
+        drawn(data, max(shots), settings.seeds[0])
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(spec).name).strip("-.")
     return [
         cell

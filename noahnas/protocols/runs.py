@@ -1,0 +1,193 @@
+"""Doing the cells that are not done, after comparing what is there with what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, load_data
+from noahnas.errors import RunError
+from noahnas.inputs import Inputs
+from noahnas.pipeline import resume, start
+from noahnas.progress import Report
+from noahnas.protocols.cells import Cell
+from noahnas.rundir import RunDirectory
+from noahnas.space import Arch
+
+UNLIKE = ("threads",)  # inputs that may differ between a run and the plan that goes on with it
+
+Watch = Callable[[str, int, int], AbstractContextManager[Report]]  # name, its number, of how many
+After = Callable[[Cell, Path, Report], None]
+
+
+def run_cells(
+    out: Path, plan: Sequence[Cell], watch: Watch, after: After = lambda *_: None
+) -> dict[str, dict[str, Any]]:
+    """Results by cell name; what is done already is read, what was begun goes on.
+
+    All that is there is checked before the first training.
+
+    Raises:
+        RunError: if a cell's directory holds a run with other inputs, or cells that share a data
+            source were not run on the same data, or not with the same backbone.
+        NoahnasError: of the kind of what goes wrong in a run.
+    """
+    check_begun(out, plan)
+    _check_now(out, plan, watch)
+    results: dict[str, dict[str, Any]] = {}
+    for number, cell in enumerate(plan, start=1):
+        inputs = cell.inputs
+        if cell.winner_of:
+            inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
+        done = " · done" if state(out / cell.name) == "done" else ""
+        with watch(cell.name + done, number, len(plan)) as report:
+            results[cell.name] = _run(out / cell.name, inputs, report)
+            if not done:  # data may change while a long table is made
+                _check_digests(out, [c for c in plan[:number] if c.inputs.data == inputs.data])
+            after(cell, out / cell.name, report)
+    return results
+
+
+def check_place(out: Path) -> None:
+    """Raise RunError if a table's directory is a file, or below one."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RunError(f"{there} is a file, so runs cannot be kept in {out}; choose another --out")
+
+
+def check_begun(out: Path, plan: Sequence[Cell]) -> None:
+    """Compare the inputs of all runs that are there with the plan's, and their digests.
+
+    Raises:
+        RunError: if a run was begun with other inputs, or runs that share a data source were not
+            made with the same data, or not with the same backbone.
+    """
+    seeds = list(dict.fromkeys(cell.seed for cell in plan))
+    for cell in plan:
+        path, first = out / cell.name, out / cell.winner_of
+        if state(path) == "to do":
+            continue
+        _check_order(path, cell, seeds)
+        if cell.winner_of and state(first) == "done":
+            arch = RunDirectory(first).read_json("result.json", "arch")["arch"]
+            _check_inputs(path, replace(cell.inputs, arch=Arch.from_dict(arch)))
+        else:
+            _check_inputs(path, cell.inputs, ("arch",) if cell.winner_of else ())
+    _check_digests(out, plan)
+
+
+def state(path: Path) -> str:
+    """How far the run in a directory is: "done", "begun" or "to do"."""
+    if (path / "result.json").is_file():
+        return "done"
+    return "begun" if (path / "run.json").is_file() else "to do"
+
+
+def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
+    if not (path / "run.json").is_file():
+        for left in path.glob(".run.json.*.tmp"):  # by a kill in the very first write
+            left.unlink(missing_ok=True)
+        return start(path, inputs, report)
+    _check_inputs(path, inputs)
+    return resume(path, report)
+
+
+def _check_inputs(path: Path, inputs: Inputs, but: Collection[str] = ()) -> None:
+    """Raise RunError unless a run was begun with these inputs; those in `but` are left out."""
+    began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
+    wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
+    keys = sorted({*began, *wanted} - {*UNLIKE, *but})
+    differ = [key for key in keys if _differ(key, began, wanted)]
+    if differ:
+        raise RunError(
+            f"{path} was begun with other inputs ({', '.join(differ)}); choose another --out, or "
+            "remove it"
+        )
+
+
+def _check_order(path: Path, cell: Cell, seeds: Sequence[int]) -> None:
+    """Raise RunError if a run searches that is to retrain another's winner, or the reverse."""
+    searches = "space" in RunDirectory.open(path).about["inputs"]
+    if not cell.row.searched or searches == (not cell.winner_of):
+        return
+    if searches:
+        order = ",".join(map(str, [cell.seed, *(seed for seed in seeds if seed != cell.seed)]))
+        did, fix = "the search, whose winner the other seeds retrain", f"--seeds {order}"
+    else:
+        did, fix = "a retraining of another seed's winner", "--seeds with that seed before others"
+    raise RunError(
+        f"{path} was begun as {did}; the first seed must stay the first: give {fix}, or choose "
+        "another --out"
+    )
+
+
+def _differ(key: str, began: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return key not in began or key not in wanted or bool(began[key] != wanted[key])
+
+
+# --- what is there, before the first training -----------------------------------------------
+
+
+def _check_now(out: Path, plan: Sequence[Cell], watch: Watch) -> None:
+    """Compare the runs that are there with each other, and with what others would be run on.
+
+    Data is loaded only for cells that are to be run beside others that were; from the cache, if it
+    is as it was.
+    """
+    found = _check_digests(out, plan)
+    missing = [cell for cell in plan if state(out / cell.name) != "done"]
+    if not found or not missing:
+        return
+    backbone = load_backbone(plan[0].inputs.backbone)  # the same in all cells
+    _check_same("backbone", {**found["backbone", ""], "": backbone.digest}, out)
+    compared = set()
+    for number, cell in enumerate(plan, start=1):
+        data = cell.inputs.data
+        if cell in missing and data not in compared and ("data", data) in found:
+            compared.add(data)
+            with watch(f"{cell.name} · comparing its data", number, len(plan)) as report:
+                inputs, size = cell.inputs, backbone.preprocess.size
+                options = LoadOptions(size, inputs.split_seed, inputs.on_error, report)
+                now = load_data(data, options).digest
+            _check_same("data", {**found["data", data], "": now}, out)
+
+
+def _check_digests(out: Path, plan: Sequence[Cell]) -> dict[tuple[str, str], dict[str, str]]:
+    """Digests of the runs that are there, by what they are of and by cell name.
+
+    Raises:
+        RunError: if cells that share it have different ones.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in plan:
+        if state(out / cell.name) != "to do":
+            digests = RunDirectory.open(out / cell.name).about["digests"]
+            found.setdefault(("backbone", ""), {})[cell.name] = digests["backbone"]
+            found.setdefault(("data", cell.inputs.data), {})[cell.name] = digests["data"]
+    for (what, _), by_cell in found.items():
+        _check_same(what, by_cell, out)
+    return found
+
+
+def _check_same(what: str, by_cell: Mapping[str, str], out: Path) -> None:
+    """Raise RunError unless all cells have one digest; that of what is there now is under ""."""
+    groups: dict[str, list[str]] = {}
+    for name, digest in by_cell.items():
+        groups.setdefault(digest, []).append(name)
+    if len(groups) < 2:
+        return
+    if "" in by_cell:
+        others = ", ".join(name for name in by_cell if name)
+        raise RunError(
+            f"the {what} has changed since these runs of {out}: {others}; a table may not mix the "
+            "two: bring back what it was, choose another --out, or remove those runs"
+        )
+    told = " | ".join(", ".join(names) for names in groups.values())
+    raise RunError(
+        f"runs of {out} that belong together were not made with the same {what}: {told}; remove "
+        "those on one side, or choose another --out"
+    )
