@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noahnas import Arch, Space
-from noahnas.errors import ArchError, SpaceError
+from noahnas.errors import ArchError, BackboneError, SpaceError
 from noahnas.space import Budget, ModuleSpace, format_space, parse_space, shipped
 from noahnas.space.budget import params_amount
 from noahnas.space.count import uniform_below
@@ -118,3 +118,12 @@ def test_counts_may_have_a_unit(text: str, value: int) -> None:
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"count|whole"):
         params_amount(text)
+
+
+def test_a_network_that_is_no_vision_transformer_is_refused() -> None:
+    import timm
+
+    with pytest.raises(BackboneError, match="a ResNet has no blocks of attention and MLP"):
+        Space.load("noah-vtab").bind(timm.create_model("resnet18"))
+    with pytest.raises(BackboneError, match="a space takes a timm vision transformer"):
+        Space.load("noah-vtab").bind(3)

@@ -349,7 +349,7 @@ class Space:
         try:
             return Census(self.parts, self.bound_rules, None)
         except UncountableError:
-            raise self.refused("rules", "there are too many cases to count") from None
+            raise self.tangled("there are too many cases to count") from None
 
     @cached_property
     def size(self) -> int:
@@ -361,7 +361,7 @@ class Space:
         try:
             return self._free.count()
         except UncountableError:
-            raise self.refused("rules", "there are too many cases to count") from None
+            raise self.tangled("there are too many cases to count") from None
 
     @property
     def shape(self) -> Shape:
@@ -408,13 +408,32 @@ class Space:
 
     @cached_property
     def cheapest(self) -> Arch:
-        """An arch with the fewest parameters; the budget is not applied."""
-        return self.prices.extreme("cheapest")
+        """An arch with the fewest parameters; the budget is not applied.
+
+        Raises:
+            SpaceError: if nothing obeys the rules, or finding it takes too long.
+        """
+        return self._extreme("cheapest")
 
     @cached_property
     def dearest(self) -> Arch:
-        """An arch with the most parameters that rules allow; the budget is not applied."""
-        return self.prices.extreme("dearest")
+        """An arch with the most parameters that rules allow; the budget is not applied.
+
+        Raises:
+            SpaceError: if nothing obeys the rules, or finding it takes too long.
+        """
+        return self._extreme("dearest")
+
+    def _extreme(self, only: str) -> Arch:
+        try:
+            return self.prices.extreme(only)
+        except UncountableError:
+            raise self.tangled(f"there are too many cases to find the {only}") from None
+
+    def tangled(self, message: str) -> SpaceError:
+        """The error of what takes too long to count, at the rules or else the modules."""
+        fix = "fewer rules, or rules of one module each" if self.rules else "fewer dims or values"
+        return self.refused("rules" if self.rules else "modules", f"{message}: declare {fix}")
 
     def count(self, params: int | None = None) -> int:
         """Number of distinct architectures with at most `params` prompt parameters, exactly.
