@@ -14,8 +14,8 @@ from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
 from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
-from noahnas.space.paths import UncountableError
 from noahnas.space.schema import Shape, Value
+from noahnas.space.work import UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space

@@ -12,7 +12,7 @@ from noahnas.space.arch import Arch
 from noahnas.space.cases import Census
 from noahnas.space.count import uniform_below
 from noahnas.space.nearby import violations
-from noahnas.space.paths import UncountableError
+from noahnas.space.work import UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space

@@ -20,9 +20,9 @@ from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
 from noahnas.space.document import Place
 from noahnas.space.genes import Gene, Part, compile_part
-from noahnas.space.paths import UncountableError
 from noahnas.space.rules import Rule, bound_rule, parse_rule
 from noahnas.space.schema import Shape, Value
+from noahnas.space.work import UncountableError
 
 MAX_BLOCKS, MAX_WIDTH = 1000, 1_000_000
 
