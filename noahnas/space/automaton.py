@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from noahnas.space.alike import Classes, Price
@@ -25,7 +26,7 @@ Reach = tuple[int, int, int | None]  # blocks that a depth may still reach, the 
 View = tuple[tuple[Term, Value], ...]
 Known = tuple[int, frozenset[Reach], tuple[int | None, ...], int]  # block; state without order
 PRESENT = "(present)"  # what a rule about the number of modules asks of one
-DIM_WORK, OPTION_WORK = 10, 50  # what looking at a dim, and at each choice with it, costs in sums
+DIM_WORK, OPTION_WORK = 10, 25  # what looking at a dim, and at each choice with it, costs in sums
 
 
 class State(NamedTuple):
@@ -47,6 +48,11 @@ class Option:
     members: tuple[Member, ...]
     ways: int
 
+    @cached_property
+    def running(self) -> list[int]:
+        """Running count of the ways of its members."""
+        return list(itertools.accumulate(member.ways for member in self.members))
+
 
 @dataclass(frozen=True)
 class Member:
@@ -54,6 +60,15 @@ class Member:
 
     dim: int
     picks: tuple[tuple[int, int, bool], ...]  # attribute, its class, whether it is chosen here
+    ways: int
+
+
+class Pick(NamedTuple):
+    """Classes of the attributes in one block."""
+
+    picks: tuple[tuple[int, int, bool], ...]  # as in a Member
+    classes: tuple[int, ...]
+    picked: tuple[int | None, ...]  # after the block
     ways: int
 
 
@@ -77,6 +92,7 @@ class ModuleAutomaton:
         price: what a dim costs in one block; None if that has no meaning.
         limits: what rules ask of it.
         classes: of each attribute's choices, those together that nothing tells apart.
+        known: options found already; automata that differ in `limits.counts` alone share them.
         only: "cheapest" or "dearest" keeps, of what leads to the same, that alone.
     """
 
@@ -85,12 +101,13 @@ class ModuleAutomaton:
     limits: Limits
     classes: list[Classes]
     only: str | None = None
-    _known: dict[Known, tuple[Option | None, list[Option]]] = field(default_factory=dict)
+    known: dict[Known, tuple[Option | None, list[Option]]] = field(default_factory=dict)
     _steps: dict[tuple[int, frozenset[Reach], int], frozenset[Reach]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         part = self.part
         self._open = [any(g[0] <= b < g[-1] for g in part.groups) for b in range(part.blocks)]
+        self._offered = [frozenset(dims) for dims in part.choices]
         self._names = list(part.attributes)
         self._groups = [
             {b: group for group in part.attribute_groups[name] for b in group}
@@ -125,9 +142,10 @@ class ModuleAutomaton:
         key = (block, reaches, dim)
         if key not in self._steps:
             found: set[Reach] = set()
+            offered = self._offered[block]
             for start, stop, value in reaches:
-                here = start <= block < stop and bool(self.part.choices[block])
-                if dim not in self.part.choices[block] or value not in (None, dim) if here else dim:
+                here = start <= block < stop and bool(offered)
+                if dim not in offered or value not in (None, dim) if here else dim:
                     continue
                 kept = (dim if here else value) if self._open[block] else None
                 found.add((*self._clipped(range(start, stop), block + 1), kept))
@@ -142,9 +160,9 @@ class ModuleAutomaton:
         """
         reaches, picked, lasts, had = state
         key = (block, reaches, picked, had)
-        if key not in self._known:
-            self._known[key] = self._after(block, reaches, picked, had, work)
-        absent, found = self._known[key]
+        if key not in self.known:
+            self.known[key] = self._after(block, reaches, picked, had, work)
+        absent, found = self.known[key]
         if not self._orders:
             return found
         work.spend(len(found))
@@ -194,23 +212,24 @@ class ModuleAutomaton:
         absent: dict[tuple[int, State, View], list[Member]] = {}
         merged: dict[tuple[int, State, View], list[Member]] = {}
         apart = bool(self._orders)
+        picks = self._picks(block, picked, work)
         for dim in sorted({0, *self.part.choices[block]}):
             work.spend(DIM_WORK)
             after = self._next(block, reaches, dim)
             if not after:
                 continue
             into = merged if dim or not apart else absent
-            if dim:
-                work.spend(
-                    OPTION_WORK
-                    * math.prod(
-                        len(c) for c, p in zip(self.classes, picked, strict=True) if p is None
-                    )
-                )
-            for picks in self._picks(block, picked) if dim else [()]:
-                self._add(into, block, dim, picks, after, picked, had)
-        found = self._best(merged)
-        return next(iter(self._best(absent)), None), found
+            work.spend(OPTION_WORK * len(picks) if dim else 0)
+            for pick in picks if dim else [self._none(block, picked)]:
+                found = self._seen(dim, pick.picks)
+                if found is None:
+                    continue
+                shown, lasts = found
+                count = had + (dim > 0 and self.limits.counts is not None)
+                state = State(after, pick.picked, lasts, count)
+                key = (self._price(dim, pick.classes), state, shown)
+                into.setdefault(key, []).append(Member(dim, pick.picks, pick.ways))
+        return next(iter(self._best(absent)), None), self._best(merged)
 
     def _best(self, merged: Mapping[tuple[int, State, View], list[Member]]) -> list[Option]:
         """The options, or with `only` the cheapest or dearest of what leads to the same."""
@@ -225,55 +244,44 @@ class ModuleAutomaton:
             best.setdefault((option.state, option.view), option)
         return list(best.values())
 
-    def _add(
-        self,
-        merged: dict[tuple[int, State, View], list[Member]],
-        block: int,
-        dim: int,
-        picks: tuple[tuple[int, int, bool], ...],
-        after: frozenset[Reach],
-        picked: tuple[int | None, ...],
-        had: int,
-    ) -> None:
-        """Note one choice of the block, unless it breaks a rule of the module."""
-        shown: View = ()
+    def _seen(
+        self, dim: int, picks: Sequence[tuple[int, int, bool]]
+    ) -> tuple[View, tuple[Value, ...]] | None:
+        """What rules between modules, and order, see of a choice; None if it breaks a rule."""
         lasts: tuple[Value, ...] = (None,) * len(self._orders)
-        if self._terms:
-            seen = self._view(dim, {self._names[a]: self.classes[a][c][0] for a, c, _ in picks})
-            if any(broken(first, second, seen) for first, second in self.limits.clauses):
-                return
-            if dim:
-                lasts = tuple(seen[term] for term, _ in self._orders)
-            shown = tuple((term, seen[term]) for term in self.limits.viewed)
+        if not self._terms:
+            return (), lasts
+        seen = self._view(dim, {self._names[a]: self.classes[a][c][0] for a, c, _ in picks})
+        if any(broken(first, second, seen) for first, second in self.limits.clauses):
+            return None
         if dim:
-            had += self.limits.counts is not None
-            chosen = {a: c for a, c, _ in picks}
-            picked = tuple(
-                chosen.get(a) if block in groups and groups[block][-1] > block else None
-                for a, groups in enumerate(self._groups)
-            )
-        else:
-            picked = tuple(
-                None if block in groups and groups[block][-1] == block else p
-                for p, groups in zip(picked, self._groups, strict=True)
-            )
-        ways = 1
-        for a, c, fresh in picks:
-            ways *= len(self.classes[a][c]) if fresh else 1
-        price = self._price(dim, tuple(c for _, c, _ in picks))
-        key = (price, State(after, picked, lasts, had), shown)
-        merged.setdefault(key, []).append(Member(dim, picks, ways))
+            lasts = tuple(seen[term] for term, _ in self._orders)
+        return tuple((term, seen[term]) for term in self.limits.viewed), lasts
 
-    def _picks(
-        self, block: int, picked: Sequence[int | None]
-    ) -> Iterator[tuple[tuple[int, int, bool], ...]]:
+    def _none(self, block: int, picked: Sequence[int | None]) -> Pick:
+        """The pick of a block without the module."""
+        after = tuple(
+            None if block in groups and groups[block][-1] == block else p
+            for p, groups in zip(picked, self._groups, strict=True)
+        )
+        return Pick((), (), after, 1)
+
+    def _picks(self, block: int, picked: Sequence[int | None], work: Work) -> list[Pick]:
         """Classes that the attributes may have in a block with a dim: open ones are chosen here."""
         rows: list[list[tuple[int, int, bool]]] = []
         for a, before in enumerate(picked):
-            fresh = before is None
             classes = range(len(self.classes[a])) if before is None else [before]
-            rows.append([(a, c, fresh) for c in classes])
-        return itertools.product(*rows)
+            rows.append([(a, c, before is None) for c in classes])
+        work.spend(OPTION_WORK * math.prod(len(row) for row in rows))
+        found = []
+        for picks in itertools.product(*rows):
+            after = tuple(
+                c if block in groups and groups[block][-1] > block else None
+                for (_, c, _), groups in zip(picks, self._groups, strict=True)
+            )
+            ways = math.prod(len(self.classes[a][c]) for a, c, fresh in picks if fresh)
+            found.append(Pick(picks, tuple(c for _, c, _ in picks), after, ways))
+        return found
 
     def _view(self, dim: int, values: Mapping[str, Value]) -> dict[Term, Value]:
         """What the rules ask for of a block."""

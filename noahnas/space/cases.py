@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 
 from noahnas.space.alike import Classes, alike
-from noahnas.space.automaton import PRESENT, Clause, Limits, ModuleAutomaton
+from noahnas.space.automaton import PRESENT, Clause, Known, Limits, ModuleAutomaton, Option
 from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
 from noahnas.space.paths import Joint
@@ -44,6 +45,7 @@ class Census:
         self.blocks = next(iter(parts.values())).blocks
         self.only, self.work = only, Work()
         self._paths: dict[object, Paths] = {}
+        self._known: dict[tuple[str, Limits], dict[Known, tuple[Option | None, list[Option]]]] = {}
         self._alike: dict[tuple[str, frozenset[str]], list[Classes]] = {}
         self._of: dict[tuple[str, frozenset[int] | None], Paths] = {}
         self._at_most = [
@@ -199,7 +201,9 @@ class Census:
         if key not in self._alike:
             self._alike[key] = alike(part, of, limits.mentioned, self.work)
         only = None if price is None else self.only
-        return ModuleAutomaton(part, of, limits, self._alike[key], only)
+        shared = (name, replace(limits, counts=limits.counts and frozenset()))
+        known = self._known.setdefault(shared, {})
+        return ModuleAutomaton(part, of, limits, self._alike[key], only, known)
 
     # --- what there is -----------------------------------------------------------------------
 

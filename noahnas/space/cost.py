@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from noahnas.errors import BackboneError
+from noahnas.errors import BackboneError, SpaceError
 from noahnas.space.arch import Arch
 from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
 from noahnas.space.cases import Census, Price
@@ -48,6 +49,7 @@ class Prices:
         self._params: dict[tuple[object, ...], int] = {}
         self._flops: dict[tuple[object, ...], int] = {}
         self._latency: dict[Arch, float] = {}
+        self._extremes: dict[tuple[str, bool], Arch | None] = {}
         self._checked = False
 
     def params(self, module: str, dim: int, attributes: Mapping[str, Value]) -> int:
@@ -76,6 +78,10 @@ class Prices:
         for name in arch.modules:
             part = arch[name]
             others = [key for key in part if key != "dim"]
+            if not others:
+                dims = Counter(arch.dims(name))
+                total += sum(price(name, dim, {}) * n for dim, n in dims.items() if dim)
+                continue
             for block, dim in enumerate(arch.dims(name)):
                 if dim:
                     total += price(name, dim, {key: part[key][block] for key in others})
@@ -92,18 +98,32 @@ class Prices:
         """
         return Census(self.space.parts, self.space.bound_rules, self.params)
 
-    def extreme(self, only: str, price: Price | None = None) -> Arch:
-        """The "cheapest" or the "dearest" arch, in parameters unless another price is given.
+    def extreme(self, only: str, *, flops: bool = False) -> Arch:
+        """The "cheapest" or the "dearest" arch, in parameters or in FLOPs; looked for once.
 
         Raises:
             UncountableError: if finding it takes too long.
             SpaceError: if no arch obeys the rules.
         """
-        space = self.space
-        census = Census(space.parts, space.bound_rules, price or self.params, only)
+        if (only, flops) not in self._extremes:
+            self._extremes[only, flops] = self._extreme(only, self.flops if flops else self.params)
+        found = self._extremes[only, flops]
+        if found is None:
+            raise UncountableError
+        return found
+
+    def _extreme(self, only: str, price: Price) -> Arch | None:
+        try:
+            census = Census(self.space.parts, self.space.bound_rules, price, only)
+        except UncountableError:
+            return None
         if census.empty:
-            raise space.refused("rules", "no architecture obeys all rules")
+            raise self._ruled_out
         return Arch.trusted(census.extreme())
+
+    @property
+    def _ruled_out(self) -> SpaceError:
+        return self.space.refused("rules", "no architecture obeys all rules")
 
     @cached_property
     def extremes(self) -> tuple[int, int] | None:
@@ -213,6 +233,10 @@ class Prices:
         space = self.space
         where = f"at {space.blocks} blocks of width {space.width}"
         low, high = self.limits
+        if low == 0 and high is None:
+            if space.unruled == 0:
+                raise self._ruled_out
+            return
         if self.extremes is not None:
             cheapest, dearest = self.extremes
             if high is not None and cheapest > high:
@@ -243,7 +267,7 @@ class Prices:
         if not space.budget or not space.budget.flops:
             return
         try:
-            lightest = self.extreme("cheapest", self.flops)
+            lightest = self.extreme("cheapest", flops=True)
         except UncountableError:
             return
         least = self.total(lightest, flops=True)

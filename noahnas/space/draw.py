@@ -124,9 +124,8 @@ def paper(space: Space, rng: np.random.Generator) -> Arch:
         if census.empty:
             raise space.refused("rules", "no architecture obeys all rules")
         return Arch.trusted(census.unrank(uniform_below(rng, space.size, 1)[0]))
-    counts = [len(gene.choices) for gene in space.genes]
     while True:  # with rules, one in ten or more passes
-        arch = space.decode([int(rng.integers(count)) for count in counts])
+        arch = space.decode(rng.integers(space.counts).tolist())
         if space.obeys(arch):
             return arch
 
@@ -134,8 +133,7 @@ def paper(space: Space, rng: np.random.Generator) -> Arch:
 def paper_obeys(space: Space) -> bool:
     """Whether a tenth of paper draws or more keep to the rules."""
     rng = np.random.default_rng(0)
-    counts = [len(gene.choices) for gene in space.genes]
-    vectors = ([int(rng.integers(count)) for count in counts] for _ in range(RULE_TRIES))
+    vectors = (rng.integers(space.counts).tolist() for _ in range(RULE_TRIES))
     return sum(space.obeys(space.decode(vector)) for vector in vectors) >= RULE_TRIES / 10
 
 

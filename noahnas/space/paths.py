@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,11 @@ class Step:
     ways: int
 
     @cached_property
+    def running(self) -> list[int]:
+        """Running count of the ways of the alternatives."""
+        return list(accumulate(math.prod(o.ways for o in options) for options in self.members))
+
+    @cached_property
     def alternatives(self) -> int:
         """How many combinations of members there are."""
         return sum(math.prod(len(o.members) for o in options) for options in self.members)
@@ -46,19 +52,14 @@ class Step:
 
     def pick(self, way: int) -> Picked:
         """The combination in which number `way` (from 0) of its ways lies."""
-        for options in self.members:
-            ways = math.prod(o.ways for o in options)
-            if way < ways:
-                break
-            way -= ways
+        which = bisect_right(self.running, way)
+        if which:
+            way -= self.running[which - 1]
         found = []
-        for option in options:
+        for option in self.members[which]:
             way, own = divmod(way, option.ways)
-            for member in option.members:
-                if own < member.ways:
-                    found.append((member, own))
-                    break
-                own -= member.ways
+            member = bisect_right(option.running, own)
+            found.append((option.members[member], own - (member and option.running[member - 1])))
         return tuple(found)
 
 

@@ -235,6 +235,11 @@ class Space:
         return tuple(gene for part in self.parts.values() for gene in part.genes)
 
     @cached_property
+    def counts(self) -> np.ndarray:
+        """How many choices each gene has."""
+        return np.array([len(gene.choices) for gene in self.genes])  # genes
+
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Where in a gene vector each module's genes stand."""
         slices, start = {}, 0
@@ -362,6 +367,14 @@ class Space:
             return self._free.count()
         except UncountableError:
             raise self.tangled("there are too many cases to count") from None
+
+    @property
+    def unruled(self) -> int | None:
+        """The size, or None where it is not counted."""
+        try:
+            return self.size
+        except SpaceError:
+            return None
 
     @property
     def shape(self) -> Shape:
