@@ -18,7 +18,7 @@ from noahnas.space.schema import Value
 from noahnas.space.work import Work
 
 Price = Callable[[str, int, Mapping[str, Value]], int]  # of a module's dim in one block
-CASE_WORK = 80  # what a combination of depths costs, in sums
+CASE_WORK = 40  # what a combination of depths costs, in sums
 
 
 class Census:

@@ -154,8 +154,8 @@ class Prices:
         budget = self.space.budget
         if not budget:
             return 0, None
-        low = self._amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
-        high = self._amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
+        low = self.amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
+        high = self.amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
         head = self._head if budget.head else 0
         if high is not None and head > high:
             message = (
@@ -175,7 +175,8 @@ class Prices:
             raise self.space.refused("budget", message)
         return self.space.classes * (self.space.width + 1)
 
-    def _amount(self, amount: Amount, *, up: bool) -> int:
+    def amount(self, amount: Amount, *, up: bool) -> int:
+        """An amount of parameters as a whole number, a fraction rounded."""
         whole = 1
         if amount.unit == BACKBONE:
             whole = self.space.weights or backbone_params(self.space.shape)
