@@ -108,6 +108,8 @@ class ModuleAutomaton:
         part = self.part
         self._open = [any(g[0] <= b < g[-1] for g in part.groups) for b in range(part.blocks)]
         self._offered = [frozenset(dims) for dims in part.choices]
+        counts = self.limits.counts
+        self._most = max(counts, default=0) if counts is not None else None
         self._names = list(part.attributes)
         self._groups = [
             {b: group for group in part.attribute_groups[name] for b in group}
@@ -163,6 +165,8 @@ class ModuleAutomaton:
         if key not in self.known:
             self.known[key] = self._after(block, reaches, picked, had, work)
         absent, found = self.known[key]
+        if self._most is not None and had >= self._most:  # no more blocks may have it
+            found = [o for o in found if o.state.had == had]
         if not self._orders:
             return found
         work.spend(len(found))

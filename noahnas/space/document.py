@@ -241,10 +241,10 @@ class Checker:
         return tuple(sorted(set(values)))
 
 
-def unprintable(text: str) -> str | None:
-    """What is wrong with text that no terminal shows: control characters, lone surrogates."""
+def unprintable(text: str, kinds: Sequence[str] = ("Cs",)) -> str | None:
+    """What is wrong with text that no file takes: lone surrogates, or other kinds of Unicode."""
     for letter in text:
-        if letter not in "\t\n" and unicodedata.category(letter) in ("Cc", "Cs"):
+        if letter not in "\t\n" and unicodedata.category(letter) in kinds:
             return f"text holds U+{ord(letter):04X}, which cannot be printed: leave it out"
     return None
 

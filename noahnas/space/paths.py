@@ -70,6 +70,7 @@ class Joint:
         automata: of the modules.
         clauses: that no block may break.
         at_most: how many of the modules a block may have.
+        steps: of options of one automaton that is alone, by their ids, if others found some.
     """
 
     def __init__(
@@ -77,11 +78,12 @@ class Joint:
         automata: Sequence[ModuleAutomaton],
         clauses: Sequence[Clause],
         at_most: Sequence[AtMost],
+        steps: dict[int, Step] | None = None,
     ) -> None:
         self.automata = list(automata)
         self.clauses, self.at_most = list(clauses), list(at_most)
         self._alone = len(automata) == 1 and not clauses and not at_most
-        self._steps: dict[int, Step] = {}
+        self._steps = {} if steps is None else steps
         self._options: dict[tuple[int, int, State], dict[View, list[Option]]] = {}
 
     @property

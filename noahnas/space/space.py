@@ -65,7 +65,7 @@ class Space:
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
-        self._refuse([self._fault("", message) for message in self._mistyped()])
+        self._refuse([self._fault(key, message) for key, message in self._mistyped()])
         object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
         rules: list[Rule] = []
         for i, rule in enumerate(self.rules):
@@ -77,31 +77,34 @@ class Space:
         declared_faults(self.modules, rules, self._told(faults))
         self._refuse(faults)
 
-    def _mistyped(self) -> Iterator[str]:
-        """What Python hands over that is of the wrong kind."""
+    def _mistyped(self) -> Iterator[tuple[str, str]]:
+        """What is of the wrong kind, mostly what Python hands over: of which key, and why."""
         for what in ("name", "description"):
             text: Any = getattr(self, what)
             if not isinstance(text, str):
-                yield f"{what} must be text, not {text!r}"
-            elif wrong := unprintable(text):
-                yield f"{what}: {wrong}"
+                yield what, f"{what} must be text, not {text!r}"
+            elif wrong := unprintable(text, ("Cs", "Cc")):
+                yield what, f"{what}: {wrong}"
         modules: Any = self.modules
         budget: Any = self.budget
         rules: Any = self.rules
         if not isinstance(modules, Mapping):
-            yield f"modules must map names to ModuleSpace, not {self.modules!r}"
+            yield "", f"modules must map names to ModuleSpace, not {self.modules!r}"
         else:
             for name, declared in modules.items():
                 if not isinstance(name, str) or not isinstance(declared, ModuleSpace):
-                    yield f"modules: {name!r} must be a name with a ModuleSpace, not {declared!r}"
+                    yield (
+                        "",
+                        f"{name!r} must be a name with a ModuleSpace, not {declared!r}",
+                    )
         if budget is not None and not isinstance(budget, Budget):
-            yield f"budget must be a Budget, such as Budget('0.64M'), not {self.budget!r}"
+            yield "", f"budget must be a Budget, such as Budget('0.64M'), not {self.budget!r}"
         if isinstance(rules, str) or not isinstance(rules, Sequence):
-            yield f"rules must be a list of rules: [{self.rules!r}]"
+            yield "", f"rules must be a list of rules: [{self.rules!r}]"
         else:
             for rule in rules:
                 if not isinstance(rule, (str, *get_args(Rule))):
-                    yield f"a rule must be text, not {rule!r}"
+                    yield "", f"a rule must be text, not {rule!r}"
         sizes = {"blocks": (1, MAX_BLOCKS), "width": (1, MAX_WIDTH), "tokens": (1, MAX_WIDTH)}
         sizes |= {"hidden": (0, MAX_WIDTH), "classes": (1, MAX_WIDTH), "weights": (0, 10**15)}
         for what, (least, most) in sizes.items():
@@ -109,9 +112,9 @@ class Space:
             if what == "classes" and size is None:
                 continue
             if type(size) is not int:
-                yield f"{what} must be a whole number, not {size!r}"
+                yield "", f"{what} must be a whole number, not {size!r}"
             elif not least <= size <= most:
-                yield f"{what} must be at least {least} and at most {most}, not {size}"
+                yield "", f"{what} must be at least {least} and at most {most}, not {size}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self._key == other._key
