@@ -12,7 +12,7 @@ from noahnas.space.alike import Classes, alike
 from noahnas.space.automaton import PRESENT, Clause, Known, Limits, ModuleAutomaton, Option
 from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
-from noahnas.space.paths import Joint
+from noahnas.space.paths import Joint, Step
 from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, broken, terms_of
 from noahnas.space.schema import Value
 from noahnas.space.work import Work
@@ -46,6 +46,7 @@ class Census:
         self.only, self.work = only, Work()
         self._paths: dict[object, Paths] = {}
         self._known: dict[tuple[str, Limits], dict[Known, tuple[Option | None, list[Option]]]] = {}
+        self._steps: dict[str, dict[int, Step]] = {}
         self._alike: dict[tuple[str, frozenset[str]], list[Classes]] = {}
         self._of: dict[tuple[str, frozenset[int] | None], Paths] = {}
         self._at_most = [
@@ -166,9 +167,9 @@ class Census:
     def _only(self, name: str, counts: frozenset[int] | None) -> Paths:
         """The paths of a module that no rule looks at in single blocks."""
         if (name, counts) not in self._of:
-            joint = Joint(
-                [self._automaton(name, self._limits(name, counts, (), (), False))], (), ()
-            )
+            limits = self._limits(name, counts, (), (), counted=False)
+            steps = self._steps.setdefault(name, {})
+            joint = Joint([self._automaton(name, limits)], (), (), steps)
             self._of[name, counts] = Paths(joint, self.blocks, self.work)
         return self._of[name, counts]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MAX_WORK = 1_000_000  # sums of integers after which counting is given up: a quarter of a second
+MAX_WORK = 1_200_000  # sums of integers after which counting is given up: a quarter of a second
 
 
 class UncountableError(Exception):
