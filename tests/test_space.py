@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from noahnas import Arch, Space
-from noahnas.errors import ArchError, SpaceError
+from noahnas.errors import ArchError, BackboneError, SpaceError
 from noahnas.space import Budget, ModuleSpace, format_space, parse_space, shipped
 from noahnas.space.budget import params_amount
 from noahnas.space.count import uniform_below
+
+LORA = {"lora": ModuleSpace(1)}
 
 
 def test_noah_vtab_has_exactly_the_published_number_of_architectures() -> None:
@@ -118,3 +122,46 @@ def test_counts_may_have_a_unit(text: str, value: int) -> None:
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"count|whole"):
         params_amount(text)
+
+
+def test_a_network_that_is_no_vision_transformer_is_refused() -> None:
+    import timm
+
+    with pytest.raises(BackboneError, match="a ResNet has no blocks of attention and MLP"):
+        Space.load("noah-vtab").bind(timm.create_model("resnet18"))
+    with pytest.raises(BackboneError, match="a space takes a timm vision transformer"):
+        Space.load("noah-vtab").bind(3)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: Space("x", {"lora": {"dim": [1]}}), "'lora' must be a name with a ModuleSpace"),  # type: ignore[dict-item]
+        (lambda: Space("x", LORA, blocks="4"), "blocks must be a whole number, not '4'"),  # type: ignore[arg-type]
+        (lambda: Space("x", LORA).bind(blocks=4.0), "blocks must be a whole number, not 4.0"),  # type: ignore[arg-type]
+        (lambda: Space("x", LORA).bind(classes=-5), "classes must be at least 1"),
+        (lambda: Space("x", LORA).bind(width=48, hidden=-1), "hidden must be at least 0"),
+        (lambda: Space("x", LORA, rules=[3]), "a rule must be text, not 3"),  # type: ignore[list-item]
+        (lambda: Space("x", LORA, rules="lora.dim == 1"), r"a list of rules: \['lora.dim == 1'\]"),
+        (lambda: Space("x", LORA, budget="1M"), "budget must be a Budget"),  # type: ignore[arg-type]
+        (lambda: Space(3, LORA), "name must be text, not 3"),  # type: ignore[arg-type]
+        (lambda: Space("\ud800", LORA), r"name: text holds U\+D800"),
+        (lambda: ModuleSpace(1, attributes={"targets": [["q"]]}), "plain values, not \\['q'\\]"),  # type: ignore[dict-item]
+        (lambda: Space("x", LORA).count("much"), "count: 'much' is not a count such as"),
+        (
+            lambda: Space("x", LORA).sample(np.random.default_rng(0), prior="papr"),  # type: ignore[arg-type]
+            "prior must be exact or paper, not 'papr'",
+        ),
+    ],
+)
+def test_what_python_hands_over_of_the_wrong_kind_is_told(
+    made: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(SpaceError, match=message):
+        made()
+
+
+def test_a_count_takes_what_a_budget_takes() -> None:
+    space = Space.load("noah-vtab")
+    assert space.count("0.64M") == space.count(640_000) == 168086938404671323
+    assert space.count("100% of dearest") == space.size

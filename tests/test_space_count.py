@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,11 +16,14 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from noahnas import Arch, Space
+from noahnas.diagnose import check
 from noahnas.errors import SpaceError
-from noahnas.space import Budget, Choices, ModuleSpace
+from noahnas.space import Budget, Choices, ModuleSpace, parse_space
 
 pytestmark = pytest.mark.usefixtures("gate")
 
+RNG = np.random.default_rng(0)
+FLOPS = ("cheapest", True)
 TIES = ["none", "all", "pairs", "thirds"]
 ORDERED = ["non-decreasing", "non-increasing"]
 OPERATORS = ["==", "!=", "<", "<=", ">", ">="]
@@ -275,3 +280,57 @@ def test_rules_obeyed_by_few_draws_do_not_stop_the_paper_prior() -> None:
     space = Space("s", modules, rules=rules)
     arch = space.draw(np.random.default_rng(0))
     assert arch in space
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]",
+        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]\n"
+        "budget: {params: 0.64M}",
+        "{lora: {dim: {from: 0, to: 900, step: 1}}}\nrules: [lora.dim non-decreasing]",
+        "{adapter: {dim: {from: 1, to: 1000, step: 1}, placement: [mlp, attention]}, "
+        "lora: {dim: {from: 0, to: 500, step: 1}}}\nbudget: {params: 1M}",
+    ],
+)
+def test_large_spaces_are_counted_or_called_too_tangled_in_little_time(text: str) -> None:
+    """About a second when the machine is free; three are allowed."""
+    Space.load("noah-vtab").price("lora", 1)  # imports are not what is timed
+    began = time.process_time()
+    with contextlib.suppress(SpaceError):
+        check(parse_space(f"name: x\nmodules: {text}"))
+    assert time.process_time() - began < 3
+
+
+def test_depths_that_follow_each_other_are_counted_on_deep_backbones() -> None:
+    """24 blocks: three modules of 1 or nothing have 2925 feasible triples of depths."""
+    rules = ["lora.depth <= vpt.depth", "vpt.depth <= adapter.depth"]
+    modules = {m: ModuleSpace((0, 1)) for m in ("adapter", "lora", "vpt")}
+    space = Space("s", modules, rules=rules, blocks=24, width=1024)
+    ways = [math.comb(24, k) for k in range(25)]
+    assert space.size == sum(
+        ways[a] * ways[b] * ways[c] for a in range(25) for b in range(a, 25) for c in range(b, 25)
+    )
+    assert space.params(space.cheapest) == 0
+    four = {m: ModuleSpace((0, 1)) for m in ("adapter", "ia3", "lora", "vpt")}
+    assert Space("s", four, rules=[*rules, "adapter.depth >= ia3.depth"]).size == 56612146185077
+
+
+def test_an_attribute_that_no_price_tells_is_counted_however_many_values_it_has() -> None:
+    values = tuple(round(0.01 * i, 2) for i in range(1, 1001))
+    modules = {"adapter": ModuleSpace(tuple(range(1, 101)), attributes={"scale": values})}
+    space = Space("s", modules, blocks=2)
+    sums = Counter(a + b for a in range(1, 101) for b in range(1, 101))
+    one, zero = space.price("adapter", 2) - space.price("adapter", 1), space.price("adapter", 1)
+    most = 2 * zero + 48 * one
+    assert space.count(most) == 1000 * sum(n for dims, n in sums.items() if dims - 2 <= 48)
+    assert all(space.with_budget(most).feasible(a) for a in space.with_budget(most).sample(RNG, 9))
+
+
+def test_where_extremes_are_not_found_draws_are_made_by_rejection() -> None:
+    modules = {m: ModuleSpace((0, 1, 5, 10), (3, 6, 9, 12)) for m in ("adapter", "lora", "vpt")}
+    space = Space("s", modules, budget=Budget(600_000, flops="1.5x"), rules=["lora.dim <= vpt.dim"])
+    space.prices._extremes = dict.fromkeys([("cheapest", False), ("dearest", False), FLOPS])
+    assert all(space.feasible(arch) for arch in space.sample(np.random.default_rng(0), 3))
+    with pytest.raises(SpaceError, match="too many cases to find the dearest: declare fewer rules"):
+        _ = space.dearest

@@ -330,7 +330,7 @@ RULES = [
     "gate.dim non-decreasing",
     "gate.depth == all",
     "gate.depth > 1/3",
-    "if gate.depth <= 4 then gate.dim != 3",
+    "if gate.depth <= 4 then gate.dim <= 3",
     "gate.dim <= gate.dim",
 ]
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 
-from noahnas.space.automaton import PRESENT, Clause, Limits, ModuleAutomaton
+from noahnas.space.alike import Classes, alike
+from noahnas.space.automaton import PRESENT, Clause, Known, Limits, ModuleAutomaton, Option
 from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
-from noahnas.space.paths import Joint, UncountableError, Work
-from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, terms_of
+from noahnas.space.paths import Joint, Step
+from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, broken, terms_of
 from noahnas.space.schema import Value
+from noahnas.space.work import Work
 
 Price = Callable[[str, int, Mapping[str, Value]], int]  # of a module's dim in one block
-MAX_CASES = 5000
-MAX_PRICES = 100_000  # combinations of dims and attributes of one module
+CASE_WORK = 40  # what a combination of depths costs, in sums
 
 
 class Census:
@@ -44,13 +45,13 @@ class Census:
         self.blocks = next(iter(parts.values())).blocks
         self.only, self.work = only, Work()
         self._paths: dict[object, Paths] = {}
-        if price:
-            for part in parts.values():
-                combinations = len({d for row in part.choices for d in row})
-                for choices in part.attributes.values():
-                    combinations *= len(choices)
-                if combinations > MAX_PRICES:
-                    raise UncountableError
+        self._known: dict[tuple[str, Limits], dict[Known, tuple[Option | None, list[Option]]]] = {}
+        self._steps: dict[str, dict[int, Step]] = {}
+        self._alike: dict[tuple[str, frozenset[str]], list[Classes]] = {}
+        self._of: dict[tuple[str, frozenset[int] | None], Paths] = {}
+        self._at_most = [
+            rule for rule in rules if isinstance(rule, AtMost) and rule.count < len(parts)
+        ]
         self.cases = [case for case in self._cases() if not any(p.empty for p in case)]
 
     # --- cases -------------------------------------------------------------------------------
@@ -58,19 +59,42 @@ class Census:
     def _cases(self) -> list[list[Paths]]:
         """For each combination of what rules tell apart in depths: paths of independent groups."""
         found = []
-        terms = {t for rule in self.rules for t in terms_of(rule)}
-        modules = sorted({t.module for t in terms if t.attribute == "depth"})
-        classes = [self._classes(module) for module in modules]
-        total = 1
-        for row in classes:
-            total *= len(row)
-        if total > MAX_CASES:
-            raise UncountableError
-        for counts in itertools.product(*classes):
-            depths = dict(zip(modules, counts, strict=True))
+        for depths in self._depths():
+            self.work.spend(CASE_WORK)
             clauses = self._clauses({m: min(c) for m, c in depths.items()})
             if clauses is not None:
                 found.append(self._groups(depths, clauses))
+        return found
+
+    def _depths(self) -> list[dict[str, frozenset[int]]]:
+        """Depths of the modules that rules ask for, those left out that break a rule themselves.
+
+        Modules are taken one after the other, and a rule is applied as soon as all of its are.
+        """
+        terms = {t for rule in self.rules for t in terms_of(rule)}
+        found: list[dict[str, frozenset[int]]] = [{}]
+        for module in sorted({t.module for t in terms if t.attribute == "depth"}):
+            known = {*found[0], module}
+            rules = [
+                rule
+                for rule in self.rules
+                if (about := _comparisons(rule))
+                and all(c.of_depth for c in about)
+                and module in (names := {t.module for t in terms_of(rule)})
+                and names <= known
+            ]
+            longer: list[dict[str, frozenset[int]]] = []
+            classes = self._classes(module)
+            for depths in found:
+                self.work.spend(CASE_WORK // 4 * len(classes) * (1 + len(rules)))
+                values: dict[Term, Value] = {Term(m, "depth"): min(c) for m, c in depths.items()}
+                for counts in classes:
+                    values[Term(module, "depth")] = min(counts)
+                    if not any(_breaks(rule, values) for rule in rules):
+                        longer.append({**depths, module: counts})
+            found = longer
+            if not found:
+                break
         return found
 
     def _classes(self, module: str) -> list[frozenset[int]]:
@@ -111,9 +135,9 @@ class Census:
     def _groups(
         self, depths: Mapping[str, frozenset[int]], clauses: Sequence[Clause]
     ) -> list[Paths]:
+        if not clauses and not self._at_most:
+            return [self._only(name, depths.get(name)) for name in self.parts]
         names = list(self.parts)
-        at_most = [rule for rule in self.rules if isinstance(rule, AtMost)]
-        at_most = [rule for rule in at_most if rule.count < len(names)]
         own: dict[str, list[Clause]] = {name: [] for name in names}
         shared: list[tuple[Clause, set[str]]] = []
         for clause in clauses:
@@ -122,6 +146,7 @@ class Census:
                 own[modules.pop()].append(clause)
             else:
                 shared.append((clause, modules))
+        at_most = self._at_most
         together = [{*names}] if at_most else _linked(names, [m for _, m in shared])
         found = []
         for group in together:
@@ -138,6 +163,15 @@ class Census:
                 self._paths[key] = Paths(joint, self.blocks, self.work)
             found.append(self._paths[key])
         return found
+
+    def _only(self, name: str, counts: frozenset[int] | None) -> Paths:
+        """The paths of a module that no rule looks at in single blocks."""
+        if (name, counts) not in self._of:
+            limits = self._limits(name, counts, (), (), counted=False)
+            steps = self._steps.setdefault(name, {})
+            joint = Joint([self._automaton(name, limits)], (), (), steps)
+            self._of[name, counts] = Paths(joint, self.blocks, self.work)
+        return self._of[name, counts]
 
     def _limits(
         self,
@@ -162,12 +196,15 @@ class Census:
         )
 
     def _automaton(self, name: str, limits: Limits) -> ModuleAutomaton:
-        price = self.price
-        if price is None:
-            return ModuleAutomaton(self.parts[name], None, limits)
-        return ModuleAutomaton(
-            self.parts[name], lambda dim, values: price(name, dim, values), limits, self.only
-        )
+        part, price = self.parts[name], self.price
+        of = None if price is None else lambda dim, values: price(name, dim, values)
+        key = (name, limits.mentioned)
+        if key not in self._alike:
+            self._alike[key] = alike(part, of, limits.mentioned, self.work)
+        only = None if price is None else self.only
+        shared = (name, replace(limits, counts=limits.counts and frozenset()))
+        known = self._known.setdefault(shared, {})
+        return ModuleAutomaton(part, of, limits, self._alike[key], only, known)
 
     # --- what there is -----------------------------------------------------------------------
 
@@ -217,6 +254,13 @@ class Census:
 
     _window: tuple[int, int] | None = None
     _sums: list[int] = []  # noqa: RUF012  # replaced, never changed
+
+
+def _breaks(rule: Rule, values: Mapping[Term, Value]) -> bool:
+    """Whether depths break a rule that is about nothing else."""
+    if isinstance(rule, Implies):
+        return broken(rule.condition, rule.conclusion, values)
+    return isinstance(rule, Comparison) and broken(None, rule, values)
 
 
 def _comparisons(rule: Rule) -> list[Comparison]:

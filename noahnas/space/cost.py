@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from noahnas.errors import BackboneError, SpaceError
 from noahnas.space.arch import Arch
 from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
-from noahnas.space.cases import Census
+from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
-from noahnas.space.paths import UncountableError
 from noahnas.space.schema import Shape, Value
+from noahnas.space.work import UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
 
 
 def measures(backbone: Any) -> dict[str, int]:
-    """What a space must know of a timm model: its shape, and its parameters without the head."""
-    shape = Shape.of(backbone)
+    """What a space must know of a timm model: its shape, and its parameters without the head.
+
+    Raises:
+        BackboneError: if it is no vision transformer.
+    """
+    try:
+        shape = Shape.of(backbone)
+    except (AttributeError, TypeError, IndexError):
+        message = (
+            f"a {type(backbone).__name__} has no blocks of attention and MLP with tokens of one "
+            "width: a space takes a timm vision transformer, such as vit_base_patch16_224"
+        )
+        raise BackboneError(message) from None
     head = sum(p.numel() for p in getattr(backbone, "head", backbone).parameters())
     whole = sum(p.numel() for p in backbone.parameters())
     return asdict(shape) | {"weights": whole - head if head < whole else whole}
@@ -36,6 +49,8 @@ class Prices:
         self._params: dict[tuple[object, ...], int] = {}
         self._flops: dict[tuple[object, ...], int] = {}
         self._latency: dict[Arch, float] = {}
+        self._extremes: dict[tuple[str, bool], Arch | None] = {}
+        self._checked = False
 
     def params(self, module: str, dim: int, attributes: Mapping[str, Value]) -> int:
         """Prompt parameters of a module in one block."""
@@ -63,6 +78,10 @@ class Prices:
         for name in arch.modules:
             part = arch[name]
             others = [key for key in part if key != "dim"]
+            if not others:
+                dims = Counter(arch.dims(name))
+                total += sum(price(name, dim, {}) * n for dim, n in dims.items() if dim)
+                continue
             for block, dim in enumerate(arch.dims(name)):
                 if dim:
                     total += price(name, dim, {key: part[key][block] for key in others})
@@ -79,16 +98,51 @@ class Prices:
         """
         return Census(self.space.parts, self.space.bound_rules, self.params)
 
-    def extreme(self, only: str) -> Arch:
-        """The "cheapest" or the "dearest" arch, in parameters."""
-        space = self.space
+    def extreme(self, only: str, *, flops: bool = False) -> Arch:
+        """The "cheapest" or the "dearest" arch, in parameters or in FLOPs; looked for once.
+
+        Raises:
+            UncountableError: if finding it takes too long.
+            SpaceError: if no arch obeys the rules.
+        """
+        if (only, flops) not in self._extremes:
+            self._extremes[only, flops] = self._extreme(only, self.flops if flops else self.params)
+        found = self._extremes[only, flops]
+        if found is None:
+            raise UncountableError
+        return found
+
+    def _extreme(self, only: str, price: Price) -> Arch | None:
         try:
-            census = Census(space.parts, space.bound_rules, self.params, only)
+            census = Census(self.space.parts, self.space.bound_rules, price, only)
         except UncountableError:
-            raise space.refused("rules", f"there are too many cases to find the {only}") from None
+            return None
         if census.empty:
-            raise space.refused("rules", "no architecture obeys all rules")
+            raise self._ruled_out
         return Arch.trusted(census.extreme())
+
+    @property
+    def _ruled_out(self) -> SpaceError:
+        return self.space.refused("rules", "no architecture obeys all rules")
+
+    @cached_property
+    def extremes(self) -> tuple[int, int] | None:
+        """Parameters of the cheapest and of the dearest arch; None if those are not found."""
+        try:
+            return tuple(self.total(self.extreme(only)) for only in ("cheapest", "dearest"))  # type: ignore[return-value]
+        except UncountableError:
+            return None
+
+    @cached_property
+    def counted(self) -> int | None:
+        """How many archs are within the limits on parameters; None if that is not counted."""
+        low, high = self.limits
+        try:
+            if high is None:
+                high = self.total(self.extreme("dearest"))
+            return self.census.count(low, high)
+        except UncountableError:
+            return None
 
     @cached_property
     def limits(self) -> tuple[int, int | None]:
@@ -100,9 +154,15 @@ class Prices:
         budget = self.space.budget
         if not budget:
             return 0, None
-        low = self._amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
-        high = self._amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
+        low = self.amount(budget.least, up=True) if budget.least is not None else 0  # type: ignore[arg-type]
+        high = self.amount(budget.params, up=False) if budget.params is not None else None  # type: ignore[arg-type]
         head = self._head if budget.head else 0
+        if high is not None and head > high:
+            message = (
+                f"the head alone has {head} of the {high} parameters that the budget allows: "
+                "raise the budget, or leave the head out of it (head: false)"
+            )
+            raise self.space.refused("budget.params", message)
         return max(low - head, 0), None if high is None else high - head
 
     @property
@@ -115,7 +175,8 @@ class Prices:
             raise self.space.refused("budget", message)
         return self.space.classes * (self.space.width + 1)
 
-    def _amount(self, amount: Amount, *, up: bool) -> int:
+    def amount(self, amount: Amount, *, up: bool) -> int:
+        """An amount of parameters as a whole number, a fraction rounded."""
         whole = 1
         if amount.unit == BACKBONE:
             whole = self.space.weights or backbone_params(self.space.shape)
@@ -160,33 +221,62 @@ class Prices:
         return self._latency[arch]
 
     def check(self) -> None:
-        """Raise SpaceError if nothing is within the limits on parameters or on FLOPs."""
+        """Raise SpaceError if nothing is within the limits on parameters or on FLOPs.
+
+        What takes too long to find out is left to the draws.
+        """
+        if not self._checked:
+            self._check_params()
+            self._check_flops()
+            self._checked = True
+
+    def _check_params(self) -> None:
         space = self.space
         where = f"at {space.blocks} blocks of width {space.width}"
         low, high = self.limits
-        cheapest, dearest = space.params(space.cheapest), space.params(space.dearest)
-        if high is not None and cheapest > high:
-            raise space.refused(
-                "budget.params",
-                f"no architecture meets the budget of {high} parameters {where}; the cheapest arch "
-                f"has {cheapest}: raise the budget, or offer smaller dims or depths",
-            )
-        if dearest < low:
-            raise space.refused(
-                "budget.params",
-                f"no architecture has the least of {low} parameters {where}; the dearest arch has "
-                f"{dearest}: lower the least, or offer larger dims or depths",
-            )
+        if low == 0 and high is None:
+            if space.unruled == 0:
+                raise self._ruled_out
+            return
+        if self.extremes is not None:
+            cheapest, dearest = self.extremes
+            if high is not None and cheapest > high:
+                raise space.refused(
+                    "budget.params",
+                    f"no architecture meets the budget of {high} parameters {where}; the cheapest "
+                    f"arch has {cheapest}: raise the budget, or offer smaller dims or depths",
+                )
+            if dearest < low:
+                raise space.refused(
+                    "budget.params",
+                    f"no architecture has the least of {low} parameters {where}; the dearest arch "
+                    f"has {dearest}: lower the least, or offer larger dims or depths",
+                )
         if high is not None and low > high:
             message = f"the least of {low} parameters exceeds the most of {high}"
             raise space.refused("budget.params", message)
-        if space.budget and space.budget.flops:
-            lightest = Census(space.parts, space.bound_rules, self.flops, "cheapest").extreme()
-            least = self.total(Arch.trusted(lightest), flops=True)
-            if least > self._flops_limit:
-                whole = 1 + least / backbone_flops(space.shape)
-                message = (
-                    f"no architecture meets the budget of {space.budget.flops} FLOPs {where}; the "
-                    f"lightest arch takes {whole:.4f}x: raise it, or offer smaller dims"
-                )
-                raise space.refused("budget.flops", message)
+        if (low or self.extremes is None) and self.counted == 0:
+            most = "" if high is None else f" and at most {high}"
+            raise space.refused(
+                "budget.params",
+                f"no architecture has at least {low}{most} parameters {where}: widen the window, "
+                "or offer other dims or depths",
+            )
+
+    def _check_flops(self) -> None:
+        space = self.space
+        if not space.budget or not space.budget.flops:
+            return
+        try:
+            lightest = self.extreme("cheapest", flops=True)
+        except UncountableError:
+            return
+        least = self.total(lightest, flops=True)
+        if least > self._flops_limit:
+            whole = 1 + least / backbone_flops(space.shape)
+            message = (
+                f"no architecture meets the budget of {space.budget.flops} FLOPs at "
+                f"{space.blocks} blocks of width {space.width}; the lightest arch takes "
+                f"{whole:.4f}x: raise it, or offer smaller dims"
+            )
+            raise space.refused("budget.flops", message)

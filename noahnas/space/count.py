@@ -17,8 +17,9 @@ from itertools import accumulate, chain
 
 import numpy as np
 
-from noahnas.space.paths import Joint, Node, Picked, States, Stretch, Table, Work
+from noahnas.space.paths import STEP_WORK, Joint, Node, Picked, States, Stretch, Table
 from noahnas.space.schema import Value
+from noahnas.space.work import Work
 
 Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
 
@@ -42,7 +43,9 @@ class Paths:
         for block in range(blocks):
             after: dict[States, Node] = {}
             for state, node in layer.items():
-                for step in joint.steps(block, state, work):
+                steps = joint.steps(block, state, work)
+                work.spend(STEP_WORK * len(steps))
+                for step in steps:
                     node.on.append((step, after.setdefault(step.state, Node())))
             layer = after
             self._layers.append(layer)
@@ -75,11 +78,13 @@ class Paths:
                     continue
                 table: Table = {}
                 for step, after in node.on:
-                    self.work.spend(len(after.table))
+                    # Numbers are as long as the blocks that follow are many.
+                    self.work.spend((1 + after.bits // 1024) * (2 + len(after.table)))
                     price, ways = step.price, step.ways
                     for cost, count in after.table.items():
                         table[cost + price] = table.get(cost + price, 0) + ways * count
                 node.table = table
+                node.bits = max(table.values(), default=0).bit_length()
         return dict(sorted(self.first.table.items()))
 
     def unrank(self, index: int, cost: int) -> Content:

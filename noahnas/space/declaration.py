@@ -28,6 +28,9 @@ class Choices:
 
     def __post_init__(self) -> None:
         values = [plain(value) for value in _listed(self.values)]
+        odd = [v for v in values if not isinstance(v, (bool, int, float, str, type(None)))]
+        if odd:
+            raise _refused(f"an attribute takes plain values, not {odd[0]!r}")
         _one_of("tie", self.tie, TIES)
         _distinct("an attribute", values)
         object.__setattr__(self, "values", tuple(sorted(values, key=order)))

@@ -8,7 +8,7 @@ from noahnas.errors import unknown
 from noahnas.registry import installed
 from noahnas.space.declaration import ModuleSpace, fault_of, schema_of
 from noahnas.space.rules import Comparison, Implies, Ordered, Rule, Term, terms_of
-from noahnas.space.schema import Value
+from noahnas.space.schema import LISTED, Value
 from noahnas.space.selectors import check_selector
 
 Told = Callable[[str, str], None]  # key of the declaration, what is wrong with it
@@ -64,7 +64,9 @@ def rule_faults(rule: Rule, modules: Mapping[str, ModuleSpace]) -> list[str]:
             values = modules[part.term.module].offered[part.term.attribute].values
             if not all(type(v) in (int, float) for v in values):
                 found.append(f"{part.term} is no number, and has no order")
-        elif isinstance(part, Comparison) and part.left.attribute not in ("dim", "depth"):
+        elif isinstance(part, Comparison) and part.left.attribute == "dim":
+            found += _dim_faults(part, modules[part.left.module])
+        elif isinstance(part, Comparison) and part.left.attribute != "depth":
             found += _comparison_faults(part, part.left, modules)
     return found
 
@@ -84,7 +86,20 @@ def _comparison_faults(
         )
     if not numbers and part.op not in ("==", "!="):
         return [f"{term} is no number; compare it with == or !="]
+    if numbers and part.op in ("==", "!=") and part.right not in values:
+        return [f"{term} is one of {', '.join(map(str, values))}; it is never {part.right}"]
     return []
+
+
+def _dim_faults(part: Comparison, declared: ModuleSpace) -> list[str]:
+    """A dim that is asked to be, or not to be, what no block offers."""
+    if part.op not in ("==", "!=") or isinstance(part.right, Term):
+        return []
+    dims = sorted({0}.union(declared.dim, *declared.blocks.values()))
+    if part.right in dims:
+        return []
+    told = ", ".join(map(str, dims)) if len(dims) <= LISTED else f"{len(dims)} values"
+    return [f"{part.left} is one of {told}; it is never {part.right}"]
 
 
 def _alike(right: object, value: Value) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,12 +133,17 @@ def _node(raw: yaml.Node, faults: list[Fault], source: str) -> Node:
                 faults.append(Fault(*place[:2], "merge key '<<': write the keys out"))
             elif name is None:
                 faults.append(Fault(*place[:2], "a key must be a plain word"))
+            elif wrong := unprintable(name):
+                faults.append(Fault(*place[:2], wrong))
             elif name in entries:
                 faults.append(Fault(*place[:2], f"duplicate key '{name}'"))
             else:
                 entries[name], keys[name] = _node(value, faults, source), place
         return Node(line, column, entries, keys, source)
-    return Node(line, column, _scalar(raw), source=source)
+    value = _scalar(raw)
+    if isinstance(value, str) and (wrong := unprintable(value)):
+        faults.append(Fault(line, column, wrong))
+    return Node(line, column, value, source=source)
 
 
 def _scalar(raw: yaml.Node) -> bool | int | float | str | None:
@@ -233,6 +239,14 @@ class Checker:
             if values.count(value) > 1 and values.index(value) != items.index(item):
                 self.fault(item, f"{what} names {value} twice")
         return tuple(sorted(set(values)))
+
+
+def unprintable(text: str, kinds: Sequence[str] = ("Cs",)) -> str | None:
+    """What is wrong with text that no file takes: lone surrogates, or other kinds of Unicode."""
+    for letter in text:
+        if letter not in "\t\n" and unicodedata.category(letter) in kinds:
+            return f"text holds U+{ord(letter):04X}, which cannot be printed: leave it out"
+    return None
 
 
 def describe(node: Node) -> str:

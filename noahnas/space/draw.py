@@ -12,7 +12,7 @@ from noahnas.space.arch import Arch
 from noahnas.space.cases import Census
 from noahnas.space.count import uniform_below
 from noahnas.space.nearby import violations
-from noahnas.space.paths import UncountableError
+from noahnas.space.work import UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
@@ -41,15 +41,12 @@ class Exact:
         """A census, the window of costs in it, and how many architectures that holds."""
         space = self.space
         free = (space._free, 0, 0, space.size)
-        if self._loose:
+        counted = None if self._loose else space.prices.counted
+        if counted is None:
             return free
         low, high = space.limits
-        try:
-            census = space.prices.census
-            top = space.params(space.dearest) if high is None else high
-            return census, low, top, census.count(low, top)
-        except UncountableError:
-            return free
+        top = space.params(space.dearest) if high is None else high
+        return space.prices.census, low, top, counted
 
     @cached_property
     def _loose(self) -> bool:
@@ -57,9 +54,10 @@ class Exact:
         low, high = self.space.limits
         if low == 0 and high is None:
             return True
-        space = self.space
-        below = low <= space.params(space.cheapest)
-        return below and (high is None or space.params(space.dearest) <= high)
+        extremes = self.space.prices.extremes
+        if extremes is None:
+            return False
+        return low <= extremes[0] and (high is None or extremes[1] <= high)
 
     @cached_property
     def reason(self) -> str | None:
@@ -85,13 +83,14 @@ class Exact:
                 message = f"not counted exactly: {self.reason}; draw to estimate the share"
                 raise space.refused("budget", message)
             return self._window[3]
-        if params >= space.params(space.dearest):
+        extremes = space.prices.extremes
+        if extremes and params >= extremes[1]:
             return space.size
         try:
             return space.prices.census.count(0, params)
         except UncountableError:
             message = "not counted exactly: its rules and prices are too tangled"
-            raise space.refused("rules", message) from None
+            raise space.tangled(message) from None
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Arch]:
         """As `Space.sample`."""
@@ -125,9 +124,8 @@ def paper(space: Space, rng: np.random.Generator) -> Arch:
         if census.empty:
             raise space.refused("rules", "no architecture obeys all rules")
         return Arch.trusted(census.unrank(uniform_below(rng, space.size, 1)[0]))
-    counts = [len(gene.choices) for gene in space.genes]
     while True:  # with rules, one in ten or more passes
-        arch = space.decode([int(rng.integers(count)) for count in counts])
+        arch = space.decode(rng.integers(space.counts).tolist())
         if space.obeys(arch):
             return arch
 
@@ -135,8 +133,7 @@ def paper(space: Space, rng: np.random.Generator) -> Arch:
 def paper_obeys(space: Space) -> bool:
     """Whether a tenth of paper draws or more keep to the rules."""
     rng = np.random.default_rng(0)
-    counts = [len(gene.choices) for gene in space.genes]
-    vectors = ([int(rng.integers(count)) for count in counts] for _ in range(RULE_TRIES))
+    vectors = (rng.integers(space.counts).tolist() for _ in range(RULE_TRIES))
     return sum(space.obeys(space.decode(vector)) for vector in vectors) >= RULE_TRIES / 10
 
 

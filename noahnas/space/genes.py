@@ -74,17 +74,24 @@ class Part:
         name = f"{self.name}.{attribute}" + ("" if whole else span)
         return Gene(name, choices, self.name, attribute, blocks, whole)
 
+    @cached_property
+    def _dim_genes(self) -> list[int]:
+        """For each block the gene of its dim; 0 (the depth) where it has none."""
+        found = [0] * self.blocks
+        for i, group in enumerate(self.groups, start=1):
+            for block in group:
+                found[block] = i
+        return found
+
     def decode(self, indices: Sequence[int]) -> dict[str, tuple[Value, ...]]:
         """Dims and attributes in canonical form: no default, and nothing of what is absent."""
         values = [gene.choices[i] for gene, i in zip(self.genes, indices, strict=True)]
         reached = self.reach(int(values[0] or 0))
         dims: list[int] = [0] * self.blocks
-        for group, value in zip(self.groups, values[1:], strict=False):
-            for block in group:
-                if block in reached:
-                    dims[block] = int(value or 0)
+        genes = self._dim_genes[reached.start : reached.stop]
+        dims[reached.start : reached.stop] = [values[i] if i else 0 for i in genes]  # type: ignore[misc]  # dims are numbers
         found: dict[str, tuple[Value, ...]] = {"dim": tuple(dims)}
-        for gene, value in zip(self.genes, values, strict=True):
+        for gene, value in zip(self.genes, values, strict=True) if self.attributes else ():
             if gene.attribute not in ("dim", "depth"):
                 row = list(found.get(gene.attribute, (None,) * self.blocks))
                 for block in gene.blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,29 +13,13 @@ from itertools import accumulate, chain
 from noahnas.space.automaton import PRESENT, Clause, Member, ModuleAutomaton, Option, State, View
 from noahnas.space.rules import AtMost, Term, broken
 from noahnas.space.schema import Value
+from noahnas.space.work import Work
 
 Table = dict[int, int]  # cost -> number of distinct choices of exactly that cost
 States = tuple[State, ...]  # of automata that move together
 Picked = tuple[tuple[Member, int], ...]  # of each automaton a member, and which of its ways
 STRETCHES = 64  # ways through some blocks that are told apart in one look
-MAX_WORK = 3_000_000  # sums of integers after which exact counting is given up: about a second
-
-
-class UncountableError(Exception):
-    """Counting would take too long."""
-
-
-class Work:
-    """What counting has cost so far."""
-
-    def __init__(self, limit: int = MAX_WORK) -> None:
-        self.left = limit
-
-    def spend(self, steps: int) -> None:
-        """Raise UncountableError if there is not so much left."""
-        self.left -= steps
-        if self.left < 0:
-            raise UncountableError
+STEP_WORK = 12  # what a step costs, in sums
 
 
 @dataclass(frozen=True)
@@ -45,6 +30,11 @@ class Step:
     state: States
     members: tuple[tuple[Option, ...], ...]  # alternatives: an option of each automaton
     ways: int
+
+    @cached_property
+    def running(self) -> list[int]:
+        """Running count of the ways of the alternatives."""
+        return list(accumulate(math.prod(o.ways for o in options) for options in self.members))
 
     @cached_property
     def alternatives(self) -> int:
@@ -62,19 +52,14 @@ class Step:
 
     def pick(self, way: int) -> Picked:
         """The combination in which number `way` (from 0) of its ways lies."""
-        for options in self.members:
-            ways = math.prod(o.ways for o in options)
-            if way < ways:
-                break
-            way -= ways
+        which = bisect_right(self.running, way)
+        if which:
+            way -= self.running[which - 1]
         found = []
-        for option in options:
+        for option in self.members[which]:
             way, own = divmod(way, option.ways)
-            for member in option.members:
-                if own < member.ways:
-                    found.append((member, own))
-                    break
-                own -= member.ways
+            member = bisect_right(option.running, own)
+            found.append((option.members[member], own - (member and option.running[member - 1])))
         return tuple(found)
 
 
@@ -85,6 +70,7 @@ class Joint:
         automata: of the modules.
         clauses: that no block may break.
         at_most: how many of the modules a block may have.
+        steps: of options of one automaton that is alone, by their ids, if others found some.
     """
 
     def __init__(
@@ -92,9 +78,12 @@ class Joint:
         automata: Sequence[ModuleAutomaton],
         clauses: Sequence[Clause],
         at_most: Sequence[AtMost],
+        steps: dict[int, Step] | None = None,
     ) -> None:
         self.automata = list(automata)
         self.clauses, self.at_most = list(clauses), list(at_most)
+        self._alone = len(automata) == 1 and not clauses and not at_most
+        self._steps = {} if steps is None else steps
         self._options: dict[tuple[int, int, State], dict[View, list[Option]]] = {}
 
     @property
@@ -111,22 +100,23 @@ class Joint:
         key = (which, block, state)
         if key not in self._options:
             found: dict[View, list[Option]] = {}
-            for option in self.automata[which].options(block, state):
+            for option in self.automata[which].options(block, state, work):
                 found.setdefault(option.view, []).append(option)
-                work.spend(len(option.members))
             self._options[key] = found
         return self._options[key]
 
     def steps(self, block: int, state: States, work: Work) -> list[Step]:
         """What the block may hold after `state`."""
+        if self._alone:
+            return [self._step(o, work) for o in self.automata[0].options(block, state[0], work)]
         rows = [self._of(i, block, s, work) for i, s in enumerate(state)]
-        work.spend(math.prod(len(row) for row in rows))
+        work.spend(STEP_WORK * math.prod(len(row) for row in rows))
         merged: dict[tuple[int, States], list[tuple[Option, ...]]] = {}
         for views in itertools.product(*rows):
             if not self._allowed(views):
                 continue
             seen = [row[view] for row, view in zip(rows, views, strict=True)]
-            work.spend(math.prod(len(options) for options in seen))
+            work.spend(STEP_WORK * math.prod(len(options) for options in seen))
             for options in itertools.product(*seen):
                 key = (sum(o.price for o in options), tuple(o.state for o in options))
                 merged.setdefault(key, []).append(options)
@@ -134,6 +124,16 @@ class Joint:
             Step(price, after, tuple(members), sum(math.prod(o.ways for o in m) for m in members))
             for (price, after), members in merged.items()
         ]
+
+    def _step(self, option: Option, work: Work) -> Step:
+        """The step of one automaton that is alone."""
+        work.spend(1)
+        found = self._steps.get(id(option))
+        if found is None:
+            work.spend(STEP_WORK)
+            found = Step(option.price, (option.state,), ((option,),), option.ways)
+            self._steps[id(option)] = found  # which keeps the option, and with it its id
+        return found
 
     def _allowed(self, views: Sequence[View]) -> bool:
         if not self.clauses and not self.at_most:
@@ -192,13 +192,14 @@ class Stretch:
 class Node:
     """A state after some blocks, and the ways on from it."""
 
-    __slots__ = ("_walk", "ends", "high", "low", "on", "table")
+    __slots__ = ("_walk", "bits", "ends", "high", "low", "on", "table")
 
     def __init__(self) -> None:
         self.on: list[tuple[Step, Node]] = []
         self.ends = False
         self.low, self.high = math.inf, -math.inf  # of the costs of what may follow
         self.table: Table = {}
+        self.bits = 1  # of the longest number in it
         self._walk: dict[int, tuple[list[int], list[tuple[Stretch, int]]]] = {}
 
     def walk(self, cost: int, width: int) -> tuple[list[int], list[tuple[Stretch, int]]]:

@@ -71,7 +71,10 @@ class _Reader:
         self.places[key] = (node.line, node.column, node.source)
 
     def text(self, top: Mapping[str, Node], key: str) -> str:
-        return self.check.text(top[key], key) if key in top else ""
+        if key not in top:
+            return ""
+        self.put(key, top[key])
+        return self.check.text(top[key], key)
 
     # --- modules -----------------------------------------------------------------------------
 

@@ -200,13 +200,18 @@ def bound_rule(rule: Rule, blocks: int) -> Rule:
     """The rule with fractions and `all` as numbers of blocks.
 
     Raises:
-        ValueError: if a fraction is not a whole number of blocks.
+        ValueError: if a fraction is not a whole number of blocks, or a depth is beyond them.
     """
     if isinstance(rule, Implies):
         pair = (bound_rule(part, blocks) for part in (rule.condition, rule.conclusion))
         return Implies(*pair)  # type: ignore[arg-type]  # a Comparison stays one
     if isinstance(rule, Comparison) and rule.of_depth and not isinstance(rule.right, Term):
-        return Comparison(rule.left, rule.op, count_of(rule.right, blocks))  # type: ignore[arg-type]
+        count = count_of(rule.right, blocks)  # type: ignore[arg-type]  # a depth
+        if count > blocks and rule.op in ("==", "!="):
+            raise ValueError(
+                f"{rule.left} is at most the backbone's {blocks} blocks, never {count}"
+            )
+        return Comparison(rule.left, rule.op, count)
     return rule
 
 

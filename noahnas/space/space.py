@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
 from noahnas.space import cost, draw, nearby
 from noahnas.space.arch import Arch
-from noahnas.space.budget import Amount, Budget
+from noahnas.space.budget import Amount, Budget, params_amount
 from noahnas.space.cases import Census
 from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
-from noahnas.space.document import Place
+from noahnas.space.document import Place, unprintable
 from noahnas.space.genes import Gene, Part, compile_part
-from noahnas.space.paths import UncountableError
 from noahnas.space.rules import Rule, bound_rule, parse_rule
 from noahnas.space.schema import Shape, Value
+from noahnas.space.work import UncountableError
 
 MAX_BLOCKS, MAX_WIDTH = 1000, 1_000_000
 
@@ -64,9 +64,10 @@ class Space:
     places: Mapping[str, Place] = field(default_factory=dict, kw_only=True)  # of what it declares
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
         faults: list[Fault] = []
-        rules = []
+        self._refuse([self._fault(key, message) for key, message in self._mistyped()])
+        object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
+        rules: list[Rule] = []
         for i, rule in enumerate(self.rules):
             try:
                 rules.append(parse_rule(rule) if isinstance(rule, str) else rule)
@@ -74,11 +75,46 @@ class Space:
                 faults.append(self._fault(f"rules.{i}", str(e)))
         object.__setattr__(self, "rules", tuple(rules))
         declared_faults(self.modules, rules, self._told(faults))
-        sizes = {"blocks": MAX_BLOCKS, "width": MAX_WIDTH, "tokens": MAX_WIDTH}
-        for what, most in sizes.items():
-            if not 1 <= getattr(self, what) <= most:
-                faults.append(self._fault("", f"{what} must be at least 1 and at most {most}"))
         self._refuse(faults)
+
+    def _mistyped(self) -> Iterator[tuple[str, str]]:
+        """What is of the wrong kind, mostly what Python hands over: of which key, and why."""
+        for what in ("name", "description"):
+            text: Any = getattr(self, what)
+            if not isinstance(text, str):
+                yield what, f"{what} must be text, not {text!r}"
+            elif wrong := unprintable(text, ("Cs", "Cc")):
+                yield what, f"{what}: {wrong}"
+        modules: Any = self.modules
+        budget: Any = self.budget
+        rules: Any = self.rules
+        if not isinstance(modules, Mapping):
+            yield "", f"modules must map names to ModuleSpace, not {self.modules!r}"
+        else:
+            for name, declared in modules.items():
+                if not isinstance(name, str) or not isinstance(declared, ModuleSpace):
+                    yield (
+                        "",
+                        f"{name!r} must be a name with a ModuleSpace, not {declared!r}",
+                    )
+        if budget is not None and not isinstance(budget, Budget):
+            yield "", f"budget must be a Budget, such as Budget('0.64M'), not {self.budget!r}"
+        if isinstance(rules, str) or not isinstance(rules, Sequence):
+            yield "", f"rules must be a list of rules: [{self.rules!r}]"
+        else:
+            for rule in rules:
+                if not isinstance(rule, (str, *get_args(Rule))):
+                    yield "", f"a rule must be text, not {rule!r}"
+        sizes = {"blocks": (1, MAX_BLOCKS), "width": (1, MAX_WIDTH), "tokens": (1, MAX_WIDTH)}
+        sizes |= {"hidden": (0, MAX_WIDTH), "classes": (1, MAX_WIDTH), "weights": (0, 10**15)}
+        for what, (least, most) in sizes.items():
+            size = getattr(self, what)
+            if what == "classes" and size is None:
+                continue
+            if type(size) is not int:
+                yield "", f"{what} must be a whole number, not {size!r}"
+            elif not least <= size <= most:
+                yield "", f"{what} must be at least {least} and at most {most}, not {size}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self._key == other._key
@@ -235,6 +271,11 @@ class Space:
         return tuple(gene for part in self.parts.values() for gene in part.genes)
 
     @cached_property
+    def counts(self) -> np.ndarray:
+        """How many choices each gene has."""
+        return np.array([len(gene.choices) for gene in self.genes])  # genes
+
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Where in a gene vector each module's genes stand."""
         slices, start = {}, 0
@@ -349,7 +390,7 @@ class Space:
         try:
             return Census(self.parts, self.bound_rules, None)
         except UncountableError:
-            raise self.refused("rules", "there are too many cases to count") from None
+            raise self.tangled("there are too many cases to count") from None
 
     @cached_property
     def size(self) -> int:
@@ -361,7 +402,15 @@ class Space:
         try:
             return self._free.count()
         except UncountableError:
-            raise self.refused("rules", "there are too many cases to count") from None
+            raise self.tangled("there are too many cases to count") from None
+
+    @property
+    def unruled(self) -> int | None:
+        """The size, or None where it is not counted."""
+        try:
+            return self.size
+        except SpaceError:
+            return None
 
     @property
     def shape(self) -> Shape:
@@ -408,23 +457,48 @@ class Space:
 
     @cached_property
     def cheapest(self) -> Arch:
-        """An arch with the fewest parameters; the budget is not applied."""
-        return self.prices.extreme("cheapest")
+        """An arch with the fewest parameters; the budget is not applied.
+
+        Raises:
+            SpaceError: if nothing obeys the rules, or finding it takes too long.
+        """
+        return self._extreme("cheapest")
 
     @cached_property
     def dearest(self) -> Arch:
-        """An arch with the most parameters that rules allow; the budget is not applied."""
-        return self.prices.extreme("dearest")
+        """An arch with the most parameters that rules allow; the budget is not applied.
 
-    def count(self, params: int | None = None) -> int:
+        Raises:
+            SpaceError: if nothing obeys the rules, or finding it takes too long.
+        """
+        return self._extreme("dearest")
+
+    def _extreme(self, only: str) -> Arch:
+        try:
+            return self.prices.extreme(only)
+        except UncountableError:
+            raise self.tangled(f"there are too many cases to find the {only}") from None
+
+    def tangled(self, message: str) -> SpaceError:
+        """The error of what takes too long to count, at the rules or else the modules."""
+        fix = "fewer rules, or rules of one module each" if self.rules else "fewer dims or values"
+        return self.refused("rules" if self.rules else "modules", f"{message}: declare {fix}")
+
+    def count(self, params: Amount | int | str | None = None) -> int:
         """Number of distinct architectures with at most `params` prompt parameters, exactly.
 
-        Without argument, under the declared budget.
+        Without argument, under the declared budget; `0.64M` and shares are understood, too.
 
         Raises:
             SpaceError: if they cannot be counted exactly; says why.
         """
-        return self.exact.count(params)
+        if params is None or type(params) is int:
+            return self.exact.count(params)
+        try:
+            amount = params_amount(params)
+        except ValueError as e:
+            raise self.refused("", f"count: {e}") from None
+        return self.exact.count(self.prices.amount(amount, up=False))
 
     # --- drawing -----------------------------------------------------------------------------
 
@@ -453,6 +527,8 @@ class Space:
         Raises:
             SpaceError: if nothing meets the budget, or fewer than one draw in 100 000 does.
         """
+        if prior not in ("exact", "paper"):
+            raise self.refused("", f"prior must be exact or paper, not {prior!r}")
         if prior == "paper":
             return [draw.feasible_paper(self, rng) for _ in range(n)]
         return self.exact.sample(rng, n)

@@ -1,0 +1,22 @@
+"""What counting may cost, told before it is spent."""
+
+from __future__ import annotations
+
+MAX_WORK = 1_200_000  # sums of integers after which counting is given up: a quarter of a second
+
+
+class UncountableError(Exception):
+    """Counting would take too long."""
+
+
+class Work:
+    """What counting has cost so far."""
+
+    def __init__(self, limit: int = MAX_WORK) -> None:
+        self.left = limit
+
+    def spend(self, steps: int) -> None:
+        """Raise UncountableError if there is not so much left."""
+        self.left -= steps
+        if self.left < 0:
+            raise UncountableError
