@@ -68,7 +68,9 @@ def _opened(kind: str, name: str, root: str, split: str) -> Any:
     """What timm makes of a split; None if there is none."""
     for word in (TORCH_WORDS if kind == "torch" else WORDS)[split]:
         try:
-            return create_dataset(name, root or None, split=word, input_img_mode="")
+            # tfds decodes by itself; of the others the bytes are wanted, or the image as it is
+            mode = "RGB" if kind == "tfds" else ""
+            return create_dataset(name, root or None, split=word, input_img_mode=mode)
         except ImportError as e:
             raise DataError(
                 f"timm's reader {kind}/ needs a package: pip install {NEEDED.get(kind, e.name)}"
