@@ -255,6 +255,14 @@ def test_a_hugging_face_folder_is_read_by_its_reader(tmp_path: Path) -> None:
     assert counts(data) == [16, 4, 8]
 
 
+def test_a_broken_half_is_a_fault_not_a_reason_to_hold_out_of_train(tmp_path: Path) -> None:
+    mnist(tmp_path)
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match="the test split is there, but broken"):
+        load(f"torch/mnist:{tmp_path}")
+
+
 def test_an_unreadable_image_behind_a_reader_is_named_not_swapped_for_another(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from noahnas.errors import DataError
 WORDS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 TORCH_WORDS = {"train": ("train",), "val": (), "test": ("validation",)}  # two halves
 FOLDERS = ("torch/image_folder", "torch/folder")  # torchvision's reader of what `folder` reads
+ABSENT = re.compile(r"split|not found|no such", re.IGNORECASE)  # said where there is no such split
 NEEDED = {"hfds": "datasets", "tfds": "tensorflow-datasets", "wds": "webdataset"}  # packages
 
 
@@ -41,13 +43,13 @@ def load_timm(argument: str, options: LoadOptions) -> Dataset:
         raise DataError(f"'{argument}' names none of timm's readers: {told}, with :ROOT after it")
     if name in FOLDERS:
         return load_folder(root, options)
-    opened = {
-        split: reader
-        for split in SPLITS
-        if (reader := _opened(kind, name, root, split)) is not None
-    }
-    if "train" not in opened:
-        raise DataError(f"{argument}: {_why_none(kind, name, root)}")
+    opened = {}
+    for split in SPLITS:
+        reader = _opened(kind, name, root, split)
+        if reader is not None:
+            opened[split] = reader
+        elif split == "train":
+            raise DataError(f"{argument}: {_why_none(kind, name, root)}")
     if kind in ("torch", "hfds"):
         found = {split: _random_access(kind, argument, r) for split, r in opened.items()}
     elif kind == "wds":
@@ -75,9 +77,17 @@ def _opened(kind: str, name: str, root: str, split: str) -> Any:
             raise DataError(
                 f"timm's reader {kind}/ needs a package: pip install {NEEDED.get(kind, e.name)}"
             ) from None
-        except (Exception, SystemExit):  # timm, torchvision and the hub's client raise many kinds
-            continue
+        except (Exception, SystemExit) as e:  # timm and the libraries below it raise many kinds
+            if split != "train" and not ABSENT.search(str(e)):  # of train, `_why_none` tells
+                raise DataError(
+                    f"{name}: the {split} split is there, but broken: {_said(e)}"
+                ) from e
     return None
+
+
+def _said(error: BaseException) -> str:
+    """The first line of an error, or its kind."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def _why_none(kind: str, name: str, root: str) -> str:
@@ -85,9 +95,8 @@ def _why_none(kind: str, name: str, root: str) -> str:
     try:
         create_dataset(name, root or None, split="train")
     except (Exception, SystemExit) as e:
-        said = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
         where = "" if root else f"; name its directory: {name}:ROOT"
-        said = said.partition(" You can use download")[0]  # there is no such option here
+        said = _said(e).partition(" You can use download")[0]  # there is no such option here
         return f"timm's reader {kind}/ finds no train split: {said}{where}"
     return "no train split"
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
+from noahnas.modules.bottleneck import Bottleneck, quick_gelu, squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
 MLP = "mlp"
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "quick_gelu": lambda h: h * torch.sigmoid(1.702 * h),
+    "quick_gelu": quick_gelu,
     "gelu": F.gelu,
     "relu": F.relu,
     "silu": F.silu,
@@ -107,21 +107,6 @@ class Adapter(PromptModule):
         net: Any = self if placement == MLP else self.placed[placement]
         f = ACTIVATIONS[str(attributes["activation"])]
         source = x if placement.endswith("parallel") else out  # (B, N, D)
-        h = f(F.linear(source, net.down[:dim], net.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
-        bias: Tensor = net.up_bias  # (D)
-        if alive is not None:
-            h, bias = h * alive, bias * alive[0]  # (B, N, h), (D)
-        h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
-        delta = F.linear(h, net.up[:, :dim], bias)  # (B, N, h) -> (B, N, D)
+        rate = self.dropout if self.training else 0.0
+        delta = squeezed(source, net, dim, f, dropout=rate, alive=alive)  # (B, N, D)
         return out + (delta if scale == 1 else scale * delta)  # (B, N, D)
-
-
-class Bottleneck(nn.Module):
-    """Weights of D -> h -> D with biases; up begins at zero."""
-
-    def __init__(self, width: int, most: int) -> None:
-        super().__init__()
-        self.down = nn.Parameter(nn.init.xavier_uniform_(torch.empty(most, width)))  # (h, D)
-        self.down_bias = nn.Parameter(torch.zeros(most))  # (h)
-        self.up = nn.Parameter(torch.zeros(width, most))  # (D, h)
-        self.up_bias = nn.Parameter(torch.zeros(width))  # (D)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
+from noahnas.modules.bottleneck import squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Shape, Value
 
@@ -74,11 +75,7 @@ class AdapterPlus(PromptModule):
 
     def _run(self, x: Tensor, dim: int, alive: Tensor | None) -> Tensor:
         delta: Tensor  # timm's functions are untyped
-        bias: Tensor = self.up_bias  # (D)
-        h = F.gelu(F.linear(x, self.down[:dim], self.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
-        if alive is not None:
-            h, bias = h * alive, bias * alive[0]  # (B, N, h), (D)
-        delta = F.linear(h, self.up[:, :dim], bias)  # (B, N, h) -> (B, N, D)
+        delta = squeezed(x, self, dim, F.gelu, alive=alive)  # (B, N, D)
         delta = drop_path(delta, self.dropout, self.training)  # (B, N, D)
         return x + self.scale * delta  # (B, N, D)
 

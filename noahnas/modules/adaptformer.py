@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
+from noahnas.modules.bottleneck import squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -83,10 +84,6 @@ class AdaptFormer(PromptModule):
         alive: Tensor | None,
     ) -> Tensor:
         scale = attributes["scale"]
-        bias: Tensor = self.up_bias  # (D)
         assert isinstance(scale, int | float)
-        h = F.relu(F.linear(x, self.down[:dim], self.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
-        if alive is not None:
-            h, bias = h * alive, bias * alive[0]  # (B, N, h), (D)
-        h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
-        return out + scale * F.linear(h, self.up[:, :dim], bias)  # (B, N, h) -> (B, N, D)
+        rate = self.dropout if self.training else 0.0
+        return out + scale * squeezed(x, self, dim, F.relu, dropout=rate, alive=alive)  # (B, N, D)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative
+from noahnas.modules.bottleneck import Bottleneck, quick_gelu
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -68,27 +69,19 @@ class Convpass(PromptModule):
         net: Any = self.attention if site == "attention" else self.mlp
         scale = attributes["scale"]
         assert isinstance(scale, int | float)
-        h = _quick_gelu(F.linear(x, net.down[:dim], net.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
-        h = _quick_gelu(_convolved(h, net.conv[:dim, :dim], net.conv_bias[:dim], layout))
+        h = quick_gelu(F.linear(x, net.down[:dim], net.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
+        h = quick_gelu(_convolved(h, net.conv[:dim, :dim], net.conv_bias[:dim], layout))
         h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
         return out + scale * F.linear(h, net.up[:, :dim], net.up_bias)  # (B, N, h) -> (B, N, D)
 
 
-class Bypass(nn.Module):
-    """Weights of D -> h, 3×3 over h, h -> D, with biases."""
+class Bypass(Bottleneck):
+    """A bottleneck with a 3×3 convolution over its hidden units, which begins as the identity."""
 
     def __init__(self, width: int, most: int) -> None:
-        super().__init__()
-        self.down = nn.Parameter(nn.init.xavier_uniform_(torch.empty(most, width)))  # (h, D)
-        self.down_bias = nn.Parameter(torch.zeros(most))  # (h)
+        super().__init__(width, most)
         self.conv = nn.Parameter(nn.init.dirac_(torch.empty(most, most, 3, 3)))  # (h, h, 3, 3)
         self.conv_bias = nn.Parameter(torch.zeros(most))  # (h)
-        self.up = nn.Parameter(torch.zeros(width, most))  # (D, h)
-        self.up_bias = nn.Parameter(torch.zeros(width))  # (D)
-
-
-def _quick_gelu(h: Tensor) -> Tensor:
-    return h * torch.sigmoid(1.702 * h)
 
 
 def _convolved(h: Tensor, weight: Tensor, bias: Tensor, layout: Layout) -> Tensor:
