@@ -11,9 +11,10 @@ import torch
 
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
+from noahnas.device import choose_device, default_precision
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, choose_device, evaluate, latency, precision
+from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
@@ -81,7 +82,7 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
         "notes": loaded.task.data.notes.to_dict(),
         "device": loaded.task.device.type,
-        "precision": precision(loaded.task.device),
+        "precision": loaded.task.precision,
         "threads": torch.get_num_threads(),
     }
     if inputs.strategy:
@@ -106,7 +107,7 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {path} was begun; start a new run")
-    here = loaded.task.device.type, precision(loaded.task.device)
+    here = loaded.task.device.type, loaded.task.precision
     if here != (about["device"], about["precision"]):
         then = f"{about['device']} in {about['precision']}"
         raise RunError(f"{path} was begun on {then}, this is {' in '.join(here)}; start a new run")
@@ -132,7 +133,9 @@ def _load(inputs: Inputs, report: Report) -> _Loaded:
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
-    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
+    return _Loaded(
+        inputs, backbone, Task(data, backbone.preprocess, device, default_precision(device))
+    )
 
 
 def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
