@@ -22,7 +22,7 @@ from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
 from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
-from noahnas.relax import check_relaxable, decode, expected_params, mixture
+from noahnas.relax import check_mixture, decode, expected_params, mixture
 from noahnas.space import Arch, Space
 from noahnas.strategies.nni_space import model_space
 from noahnas.strategy import OneShot, Proposal
@@ -77,7 +77,7 @@ class NNIOneShot(OneShot):
         if not all(0 <= rate < math.inf for rate in (lr, arc_lr, penalty)):
             raise ValueError("lr, arc_lr and penalty are finite and at least 0")
         if method != "spos":
-            check_relaxable(space)
+            check_mixture(space)
         self.method, self.epochs, self.batch = method, epochs, batch
         self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
         self._ranked: list[Arch] | None = None
@@ -159,7 +159,7 @@ class NNIOneShot(OneShot):
 
     def _alpha_step(self, net: Supernet, arc: torch.optim.Optimizer, batch: Batch) -> None:
         weights = self._space()
-        logits = net.eval().mixture(batch[0], mixture(self.space, weights))  # (B, classes)
+        logits = net.eval().mixture(batch[0], *mixture(self.space, weights))  # (B, classes)
         loss = F.cross_entropy(logits, batch[1])
         limit = self.space.limits[1]
         if limit is not None:
@@ -171,8 +171,8 @@ class NNIOneShot(OneShot):
 
     def _weight_step(self, net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
         with torch.no_grad():
-            weights = mixture(self.space, self._space())
-        loss = F.cross_entropy(net.train().mixture(batch[0], weights), batch[1])
+            dims, values = mixture(self.space, self._space())
+        loss = F.cross_entropy(net.train().mixture(batch[0], dims, values), batch[1])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
