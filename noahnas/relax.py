@@ -25,6 +25,7 @@ Tables = dict[int, tuple[Array, Array]]  # per block
 Dims = dict[str, list[dict[int, Tensor]]]  # per module and block: the probability of each dim
 Values = dict[str, dict[str, list[Mapping[Value, Tensor]]]]  # and, by attribute, of each value
 PRICES = (0.0, *np.geomspace(1e-3, 1e3, 241).tolist())  # of decoding, nats per whole budget
+STARTS = 5  # decoded archs that are changed gene by gene
 MAX_COMBINATIONS = 512  # of a module's attribute values in a block: each is a forward of its own
 
 
@@ -116,11 +117,11 @@ def decode(space: Space, probabilities: Sequence[Array]) -> list[Arch]:
     The best arch at a price maximises likelihood minus price × parameters, exactly: over each
     module's depth, and over its dims and attributes within it. Likelihood is, over the genes that
     count, log(p / p of the gene's likeliest choice); so without a price each gene takes its
-    likeliest choice, and an arch is not likelier for having fewer genes that count. The likeliest
-    of these archs within the limits on parameters is then changed gene by gene, each time the one
-    that leaves the fewest breaches of rules, then the likeliest arch within the limits, as long as
-    that helps: rules have no price, and between two prices some of the budget is left over. Of all
-    these archs those that meet the budget and keep to the rules are given.
+    likeliest choice, and an arch is not likelier for having fewer genes that count. The five
+    likeliest of these archs within the limits on parameters are then changed gene by gene, each
+    time the one that leaves the fewest breaches of rules, then the likeliest arch within the
+    limits, as long as that helps: rules have no price, and between two prices some of the budget
+    is left over. Of all these archs those that meet the budget and keep to the rules are given.
 
     Args:
         space: whose genes they are.
@@ -143,9 +144,9 @@ def decode(space: Space, probabilities: Sequence[Array]) -> list[Arch]:
         for price in prices
     ]
     vectors.sort(key=lambda vector: (_beyond(space, vector)[1], -_score(space, logs, vector)))
-    vectors.append(_climbed(space, logs, vectors[0]))
+    starts = list(dict.fromkeys(map(tuple, vectors)))[:STARTS]
     found: dict[Arch, float] = {}
-    for vector in vectors:
+    for vector in vectors + [_climbed(space, logs, list(start)) for start in starts]:
         arch = space.decode(vector)
         if space.contains(arch) and space.feasible(arch):
             found[arch] = max(_score(space, logs, vector), found.get(arch, -math.inf))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,81 +15,10 @@ from noahnas import Arch, Space
 from noahnas.backbone import Family
 from noahnas.errors import StrategyError
 from noahnas.progress import Progress
-from noahnas.relax import decode, expected_params, mixture
-from noahnas.space import Budget, ModuleSpace
+from noahnas.relax import expected_params
 from noahnas.strategies.nni_oneshot import NNIOneShot
 
 from .test_strategies import supernet
-
-SMALL = Space(
-    "s",
-    {"lora": ModuleSpace((0, 2), (1, 2)), "vpt": ModuleSpace((1, 3), (0, 1, 2))},
-    budget=Budget(40),
-    blocks=2,
-    width=4,
-)
-
-
-def random_weights(space: Space, seed: int = 0) -> dict[str, dict[int, Tensor]]:
-    rng = np.random.default_rng(seed)
-    found = {}
-    for gene in space.genes:
-        p = rng.dirichlet(np.ones(len(gene.choices)))
-        found[gene.name] = dict(zip(gene.choices, torch.tensor(p), strict=True))
-    return found
-
-
-def every_vector(space: Space) -> list[tuple[tuple[int, ...], list[int]]]:
-    sizes = (range(len(gene.choices)) for gene in space.genes)
-    return [(v, list(v)) for v in product(*sizes)]
-
-
-def probability(space: Space, weights: dict[str, dict[int, Tensor]], vector: list[int]) -> float:
-    pairs = zip(space.genes, vector, strict=True)
-    return float(np.prod([float(weights[g.name][g.choices[i]]) for g, i in pairs]))
-
-
-def test_expected_params_is_the_mean_over_all_gene_vectors() -> None:
-    weights = random_weights(SMALL)
-    brute = sum(
-        probability(SMALL, weights, v) * SMALL.params(SMALL.decode(v))
-        for _, v in every_vector(SMALL)
-    )
-    assert float(expected_params(SMALL, weights)) == pytest.approx(brute)
-
-
-def test_a_mixture_holds_each_dim_s_marginal_probability() -> None:
-    weights = random_weights(SMALL, 1)
-    mixed = mixture(SMALL, weights)
-    for name, block, dim in (("lora", 0, 2), ("lora", 1, 2), ("vpt", 0, 0), ("vpt", 1, 3)):
-        brute = sum(
-            probability(SMALL, weights, v)
-            for _, v in every_vector(SMALL)
-            if SMALL.decode(v).dim(name, block) == dim
-        )
-        assert float(mixed[name][block][dim]) == pytest.approx(brute)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_decoding_gives_feasible_archs_and_without_a_budget_the_most_probable_one(
-    seed: int,
-) -> None:
-    weights = random_weights(SMALL, seed)
-    arrays = [np.array([float(w) for w in weights[g.name].values()]) for g in SMALL.genes]
-    archs = decode(SMALL, arrays)
-    assert archs
-    assert all(SMALL.feasible(arch) for arch in archs)
-    assert len(set(archs)) == len(archs)
-
-    def log_probability(vector: list[int]) -> float:
-        active = SMALL.active(vector)
-        trio = zip(arrays, vector, active, strict=True)
-        # Inactive genes count at their best choice: they may be anything.
-        return sum(float(np.log(p[i] if on else 1.0)) for p, i, on in trio)
-
-    free = SMALL.with_budget(10**6)
-    best = max(every_vector(SMALL), key=lambda pair: log_probability(pair[1]))[1]
-    assert SMALL.decode(best) in decode(free, arrays)
 
 
 def trained(method: str, folder: Path, space: Space, **options: float) -> NNIOneShot:
