@@ -10,15 +10,53 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from noahnas import Arch, Space
-from noahnas.backbone import Family
+from noahnas import Arch, Space, Supernet
+from noahnas.backbone import Backbone, Family
+from noahnas.data import Dataset, Task
 from noahnas.errors import StrategyError
 from noahnas.progress import Progress
 from noahnas.relax import expected_params
+from noahnas.space import Budget, Choices, ModuleSpace
 from noahnas.strategies.nni_oneshot import NNIOneShot
+from noahnas.strategies.nni_space import model_space
+from noahnas.strategy import make_strategy
 
 from .test_strategies import supernet
+
+ATTRIBUTES = {
+    "adapter": ModuleSpace(
+        (0, 2, 4),
+        (2, "all"),
+        attributes={"placement": Choices(("mlp", "mlp-parallel", "attention"), "pairs")},
+    ),
+    "lora": ModuleSpace(
+        (0, 1, 4),
+        attributes={"targets": ("qkv", "q+v", "fc1+fc2"), "alpha": Choices((None, 4), "pairs")},
+    ),
+    "vpt": ModuleSpace((0, 1, 3), tie="pairs", attributes={"init": ("xavier", "normal")}),
+}
+RULES = ["at most 2 modules per block", "if vpt.dim >= 3 then vpt.init == normal"]
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+def test_nni_chooses_among_the_choices_of_each_gene(method: str) -> None:
+    space = Space("s", ATTRIBUTES, blocks=4, width=48)
+    found = model_space(space, method, 0)
+    free = [gene for gene in space.genes if len(gene.choices) > 1]
+    assert {g.attribute for g in free} == {"dim", "targets", "alpha", "placement", "init", "depth"}
+    assert len(found.simplify()) == len(free)
+    if method == "spos":
+        found.resample(0)
+        assert all(found()[gene.name] in gene.choices for gene in space.genes)
+        return
+    for weights in (found(), found.probabilities()):
+        assert {gene: tuple(given) for gene, given in weights.items()} == {
+            gene.name: gene.choices for gene in space.genes
+        }
+        sums = [torch.stack(list(given.values())).sum().item() for given in weights.values()]
+        assert sums == pytest.approx([1.0] * len(space.genes))
 
 
 def trained(method: str, folder: Path, space: Space, **options: float) -> NNIOneShot:
@@ -179,3 +217,105 @@ def test_a_path_is_an_arch_of_the_space(space: Space) -> None:
     paths = [strategy._path(rng) for _ in range(20)]
     assert all(isinstance(arch, Arch) and space.misfit(arch) is None for arch in paths)
     assert len(set(paths)) > 15
+
+
+# --- attributes ------------------------------------------------------------------------------
+
+
+def task_of(digits: Dataset, backbone: Backbone) -> Task:
+    return Task(digits, backbone.preprocess, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+@pytest.mark.parametrize("rules", [[], RULES])
+def test_attributes_are_searched_within_the_space_its_ties_rules_and_budget(
+    method: str, rules: list[str], backbone: Backbone, digits: Dataset, tmp_path: Path
+) -> None:
+    space = Space("s", ATTRIBUTES, budget=Budget(3000), rules=rules).bind(backbone.model)
+    torch.manual_seed(0)
+    net = Supernet(backbone.model, space, len(digits.classes))
+    strategy = make_strategy("nni", space, 0, {"method": method, "epochs": "2"})
+    assert isinstance(strategy, NNIOneShot)
+    strategy.begin(net, task_of(digits, backbone), tmp_path / "nni.ckpt")
+    assert strategy._ranked
+    assert strategy.ask(1)[0].arch == strategy._ranked[0]
+    archs = [proposal.arch for proposal in strategy.ask(40)]
+    assert len(set(archs)) == 40
+    assert all(arch in space and space.feasible(arch) for arch in archs)
+    for name, part in space.parts.items():
+        for key, offered in part.attributes.items():
+            rows = [part.filled(arch[name])[key] for arch in archs if name in arch]
+            assert {value for row in rows for value in row} >= set(offered), (name, key)
+    with torch.no_grad():
+        assert net.eval()(torch.zeros(1, 3, 16, 16), archs[0]).isfinite().all()
+
+
+def fitted(backbone: Backbone, digits: Dataset, space: Space) -> tuple[Supernet, Task]:
+    """A supernet that knows the digits: its classifier is trained, its modules change nothing."""
+    net, task = (
+        Supernet(backbone.model, space, len(digits.classes)).eval(),
+        task_of(digits, backbone),
+    )
+    features: list[Tensor] = []
+    handle = net.head.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+    labels = []
+    with torch.no_grad():
+        for images, targets in digits.train.batches(256, task.preprocess, task.device):
+            net(images, Arch())
+            labels.append(targets)
+    handle.remove()
+    x, y = torch.cat(features), torch.cat(labels)  # (B, D), (B)
+    optimizer = torch.optim.Adam(net.head.parameters(), 0.05)
+    for _ in range(100):
+        loss = F.cross_entropy(net.head(x), y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss < 0.5
+    return net, task
+
+
+LAYERS = {"q+v": "pairs.v.up", "fc1+fc2": "pairs.fc2.up"}
+BRANCHES = {"mlp": "up", "attention-parallel": "placed.attention-parallel.up"}
+PLANTED = [("gumbel", "lora", "targets", LAYERS), ("darts", "adapter", "placement", BRANCHES)]
+
+
+@pytest.mark.parametrize(("method", "name", "key", "places"), PLANTED)
+@pytest.mark.parametrize("bad", [0, 1])
+def test_probabilities_move_away_from_a_value_whose_weights_do_harm(
+    method: str,
+    name: str,
+    key: str,
+    places: dict[str, str],
+    bad: int,
+    backbone: Backbone,
+    digits: Dataset,
+    tmp_path: Path,
+) -> None:
+    space = Space("s", {name: ModuleSpace((4,), attributes={key: tuple(places)})})
+    space = space.bind(backbone.model)
+    net, task = fitted(backbone, digits, space)
+    generator = torch.Generator().manual_seed(0)
+    harmful, good = list(places)[bad], list(places)[1 - bad]
+    for block in net.prompts[name]:  # type: ignore[union-attr]
+        torch.nn.init.normal_(block.get_parameter(places[harmful]), 0, 0.5, generator=generator)
+    strategy = NNIOneShot(space, 0, method=method, epochs=6, lr=0.0, arc_lr=0.3)  # type: ignore[arg-type]
+    strategy.begin(net, task, tmp_path / "nni.ckpt")
+    with torch.no_grad():
+        learned = strategy._space.probabilities()[f"{name}.{key}"]
+    assert float(learned[harmful]) < 0.2
+    assert strategy._ranked is not None
+    assert set(space.parts[name].filled(strategy._ranked[0][name])[key]) == {good}
+
+
+def test_a_budget_moves_the_probabilities_to_the_cheaper_value(
+    backbone: Backbone, digits: Dataset, tmp_path: Path
+) -> None:
+    part = ModuleSpace((4,), attributes={"targets": ("q", "fc1+fc2")})  # 2·D and 10·D a rank
+    space = Space("s", {"lora": part}, budget=Budget(2000)).bind(backbone.model)
+    net = Supernet(backbone.model, space, len(digits.classes))
+    strategy = NNIOneShot(space, 0, method="darts", epochs=5, lr=0.0, arc_lr=0.3)
+    strategy.begin(net, task_of(digits, backbone), tmp_path / "nni.ckpt")
+    with torch.no_grad():
+        learned = strategy._space.probabilities()["lora.targets"]
+    assert float(learned["q"]) > 0.8
