@@ -131,9 +131,7 @@ def decode(space: Space, probabilities: Sequence[Array]) -> list[Arch]:
         gene.name: np.log(np.maximum(p, 1e-12) / p.max())
         for gene, p in zip(space.genes, probabilities, strict=True)
     }
-    low, high = space.limits
-    scale = max(high or space.params(space.largest), 1)
-    prices = (*PRICES, *(-price for price in PRICES if low))  # with a least, a reward, too
+    scale = max(space.limits[1] or space.params(space.largest), 1)
     tables = {name: _tables(space, part) for name, part in space.parts.items()}
     vectors = [
         [
@@ -141,7 +139,7 @@ def decode(space: Space, probabilities: Sequence[Array]) -> list[Arch]:
             for name, part in space.parts.items()
             for index in _best(part, tables[name], logs, price / scale)
         ]
-        for price in prices
+        for price in PRICES
     ]
     vectors.sort(key=lambda vector: (_beyond(space, vector)[1], -_score(space, logs, vector)))
     starts = list(dict.fromkeys(map(tuple, vectors)))[:STARTS]

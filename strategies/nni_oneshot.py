@@ -38,9 +38,12 @@ class NNIOneShot(OneShot):
     `method=gumbel` (GumbelDARTS) and `darts` keep a probability for each choice of each gene, and
     take turns: a step of the probabilities on a batch of val, a step of the weights on a batch of
     train. The expected number of parameters, where it exceeds the budget, is added to the loss.
-    Archs are decoded within the budget: the most probable ones for a range of prices of a
-    parameter, then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one
-    on val with the copy, and proposes those with the least loss.
+    Archs are decoded within the budget: the likeliest ones for a range of prices of a parameter,
+    then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one on val with
+    the copy, and proposes those with the least loss.
+
+    Attributes are searched like dims. `gumbel` and `darts` compute every combination of a module's
+    attribute values in every block, in time and memory: offer few, or take spos.
 
     Rules are not part of what is trained: an arch that breaks one is led back, or drawn anew.
 
@@ -54,8 +57,8 @@ class NNIOneShot(OneShot):
 
     Raises:
         ValueError: if a number is out of range.
-        StrategyError: if nni cannot be imported, or the space lets an attribute other than dim and
-            depth vary and `method` is not spos.
+        StrategyError: if nni cannot be imported; if `method` is not spos and a module may have more
+            than 512 combinations of attribute values in a block, or adds tokens under some only.
     """
 
     summary = "NNI one-shot: Gumbel-DARTS, DARTS or single-path, decoded within the budget"
