@@ -252,6 +252,7 @@ def test_attributes_are_searched_within_the_space_its_ties_rules_and_budget(
 
 def fitted(backbone: Backbone, digits: Dataset, space: Space) -> tuple[Supernet, Task]:
     """A supernet that knows the digits: its classifier is trained, its modules change nothing."""
+    torch.manual_seed(0)
     net, task = (
         Supernet(backbone.model, space, len(digits.classes)).eval(),
         task_of(digits, backbone),
@@ -266,7 +267,7 @@ def fitted(backbone: Backbone, digits: Dataset, space: Space) -> tuple[Supernet,
     handle.remove()
     x, y = torch.cat(features), torch.cat(labels)  # (B, D), (B)
     optimizer = torch.optim.Adam(net.head.parameters(), 0.05)
-    for _ in range(100):
+    for _ in range(200):
         loss = F.cross_entropy(net.head(x), y)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
