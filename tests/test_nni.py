@@ -299,7 +299,7 @@ def test_probabilities_move_away_from_a_value_whose_weights_do_harm(
     generator = torch.Generator().manual_seed(0)
     harmful, good = list(places)[bad], list(places)[1 - bad]
     for block in net.prompts[name]:  # type: ignore[union-attr]
-        torch.nn.init.normal_(block.get_parameter(places[harmful]), 0, 0.5, generator=generator)
+        torch.nn.init.normal_(block.get_parameter(places[harmful]), 0, 2.0, generator=generator)
     strategy = NNIOneShot(space, 0, method=method, epochs=6, lr=0.0, arc_lr=0.3)  # type: ignore[arg-type]
     strategy.begin(net, task, tmp_path / "nni.ckpt")
     with torch.no_grad():
