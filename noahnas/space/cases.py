@@ -9,10 +9,11 @@ from functools import cached_property
 from itertools import accumulate
 
 from noahnas.space.alike import Classes, alike
-from noahnas.space.automaton import PRESENT, Clause, Known, Limits, ModuleAutomaton, Option
+from noahnas.space.automaton import Known, ModuleAutomaton
 from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
-from noahnas.space.paths import Joint, Step
+from noahnas.space.joint import Joint, Step
+from noahnas.space.option import PRESENT, Clause, Limits, Option
 from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, broken, terms_of
 from noahnas.space.schema import Value
 from noahnas.space.work import Work
@@ -187,12 +188,14 @@ class Census:
         if counted:
             viewed.add(Term(name, PRESENT))
         terms = {t for rule in self.rules for t in terms_of(rule) if t.module == name}
+        compared = [c for rule in self.rules for c in _comparisons(rule)]
         return Limits(
             counts=counts,
             orders=tuple(orders),
             clauses=tuple(own),
             viewed=tuple(sorted(viewed, key=str)),
             mentioned=frozenset(t.attribute for t in terms),
+            dims=tuple(r for r in [*compared, *orders] if Term(name, "dim") in terms_of(r)),
         )
 
     def _automaton(self, name: str, limits: Limits) -> ModuleAutomaton:
