@@ -19,7 +19,12 @@ PRICE_WORK = 20  # what a price costs, in sums
 RULE_WORK = 5  # what a comparison costs, in sums
 
 
-def alike(part: Part, price: Price | None, mentioned: frozenset[str], work: Work) -> list[Classes]:
+def alike(
+    part: Part,
+    price: Price | None,
+    mentioned: frozenset[str] = frozenset(),
+    work: Work | None = None,
+) -> list[Classes]:
     """For each attribute its choices, those together that no price and no rule tells apart.
 
     Where there are too many combinations to look at all, attributes are varied one at a time, and
@@ -28,6 +33,7 @@ def alike(part: Part, price: Price | None, mentioned: frozenset[str], work: Work
     Raises:
         UncountableError: if that takes too long, or prices do not go by such classes.
     """
+    work = work or Work()
     names = list(part.attributes)
     dims = sorted({d for row in part.choices for d in row if d})
     if price is None:

@@ -39,7 +39,7 @@ class Paths:
 
     def __init__(self, joint: Joint, blocks: int, work: Work) -> None:
         self.joint, self.blocks, self.work = joint, blocks, work
-        self.most = math.inf  # a cost beyond which nothing is counted
+        self.most = -math.inf  # a cost beyond which nothing is counted
         self._names = [a.part.name for a in joint.automata]
         self.first = Node()
         self.first.least = 0
@@ -180,9 +180,10 @@ class Counter:
     Args:
         groups: the paths of each.
         work: what counting may cost.
+        most: a cost beyond which nothing is counted.
     """
 
-    def __init__(self, groups: Sequence[Paths], work: Work) -> None:
+    def __init__(self, groups: Sequence[Paths], work: Work, most: float = math.inf) -> None:
         # The group with most costs comes first: its table is walked, the others' are multiplied.
         self.groups = sorted(groups, key=lambda paths: -len(paths.table))
         self._costs = [list(paths.table) for paths in self.groups]
@@ -191,7 +192,7 @@ class Counter:
         table: Table = {0: 1}
         for paths in reversed(self.groups[1:]):
             work.spend(len(table) * len(paths.table))
-            table = _product(table, paths.table)
+            table = _product(table, paths.table, most)
             costs = sorted(table)
             running = list(accumulate((table[cost] for cost in costs), initial=0))
             self._rest.insert(0, (costs, running))
@@ -213,7 +214,8 @@ class Counter:
 
     def count(self, low: int, high: int) -> int:
         """Number of distinct choices that cost `low` to `high`."""
-        return self._cumulative(0, low, high)[-1]
+        running = self._cumulative(0, low, high)
+        return running[-1] if running else 0
 
     def unrank(self, index: int, low: int, high: int) -> Content:
         """The choices number `index` (from 0) among those that cost `low` to `high`."""
@@ -237,10 +239,12 @@ class Counter:
         return found
 
 
-def _product(first: Table, second: Table) -> Table:
+def _product(first: Table, second: Table, most: float) -> Table:
     table: Table = {}
     for a, ways_a in first.items():
         for b, ways_b in second.items():
+            if a + b > most:
+                break
             table[a + b] = table.get(a + b, 0) + ways_a * ways_b
     return table
 

@@ -72,12 +72,13 @@ class Node:
     def extreme(self, least: bool) -> tuple[Step, Node]:
         """The first step of one of the cheapest, or of the dearest, ways on."""
         wanted = self.low if least else self.high
-        for step, node in self.on:
-            if step.price + (node.low if least else node.high) == wanted:
-                return step, node
-        rung = self.climbs
-        assert rung  # for what has a cost has a way on
-        return rung.extreme(least)
+        at: Node | None = self
+        while at:
+            for step, node in at.on:
+                if step.price + (node.low if least else node.high) == wanted:
+                    return step, node
+            at = at.climbs
+        raise AssertionError("what has a cost has a way on")
 
     def walk(self, cost: int, plain: bool) -> tuple[list[int], list[Stretch]]:
         """Stretches that a path of exactly `cost` may begin with, and running counts of paths.

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from noahnas.errors import ArchError, Fault, SpaceError, unknown
-from noahnas.space import cost, draw, nearby
+from noahnas.space import cost, draw, nearby, repair
 from noahnas.space.arch import Arch
 from noahnas.space.budget import Amount, Budget, params_amount
 from noahnas.space.cases import Census
@@ -20,7 +20,8 @@ from noahnas.space.declaration import ModuleSpace, schema_of
 from noahnas.space.declared import Told, declared_faults
 from noahnas.space.document import Place, unprintable
 from noahnas.space.genes import Gene, Part, compile_part
-from noahnas.space.rules import Rule, bound_rule, parse_rule
+from noahnas.space.paper import Paper
+from noahnas.space.rules import Rule, bound_rule, parse_rule, terms_of
 from noahnas.space.schema import Shape, Value
 from noahnas.space.work import UncountableError
 
@@ -385,31 +386,45 @@ class Space:
     # --- counting and cost -------------------------------------------------------------------
 
     @cached_property
-    def _free(self) -> Census:
-        """Every architecture, whatever it costs."""
+    def census(self) -> Census:
+        """Every architecture that keeps to the rules, whatever it costs.
+
+        Raises:
+            SpaceError: if the rules are too tangled to count.
+        """
         try:
             return Census(self.parts, self.bound_rules, None)
         except UncountableError:
             raise self.tangled("there are too many cases to count") from None
 
     @cached_property
+    def relaxed(self) -> Census:
+        """Every architecture that keeps to the rules about one module, or if need be to none."""
+        alone = [r for r in self.bound_rules if len({t.module for t in terms_of(r)}) == 1]
+        try:
+            census = Census(self.parts, alone, None)
+            census.count()
+        except UncountableError:
+            census = Census(self.parts, (), None)
+        return census
+
+    @property
     def size(self) -> int:
         """Number of distinct architectures, exactly; rules are obeyed, the budget is not applied.
 
         Raises:
             SpaceError: if the rules are too tangled to count.
         """
-        try:
-            return self._free.count()
-        except UncountableError:
-            raise self.tangled("there are too many cases to count") from None
+        if self.counted_size is None:
+            raise self.tangled("there are too many cases to count")
+        return self.counted_size
 
-    @property
-    def unruled(self) -> int | None:
+    @cached_property
+    def counted_size(self) -> int | None:
         """The size, or None where it is not counted."""
         try:
-            return self.size
-        except SpaceError:
+            return self.census.count()
+        except (SpaceError, UncountableError):
             return None
 
     @property
@@ -507,12 +522,17 @@ class Space:
         """Counts feasible architectures and draws from them uniformly."""
         return draw.Exact(self)
 
+    @cached_property
+    def paper(self) -> Paper:
+        """Draws as NOAH does."""
+        return Paper(self)
+
     def draw(self, rng: np.random.Generator) -> Arch:
         """One arch of the paper prior, budget apart: each gene uniform, again until rules hold.
 
         Where less than a tenth of such draws keep to the rules, the draw is uniform over archs.
         """
-        return draw.paper(self, rng)
+        return self.paper.draw(rng)
 
     def sample(
         self, rng: np.random.Generator, n: int = 1, prior: Literal["exact", "paper"] = "exact"
@@ -530,18 +550,8 @@ class Space:
         if prior not in ("exact", "paper"):
             raise self.refused("", f"prior must be exact or paper, not {prior!r}")
         if prior == "paper":
-            return [draw.feasible_paper(self, rng) for _ in range(n)]
+            return [self.paper.sample(rng) for _ in range(n)]
         return self.exact.sample(rng, n)
-
-    @cached_property
-    def paper_obeys(self) -> bool:
-        """Whether a tenth of paper draws or more keep to the rules."""
-        return draw.paper_obeys(self)
-
-    @cached_property
-    def paper_passes(self) -> bool:
-        """Whether any of 5000 paper draws meets the budget."""
-        return draw.paper_passes(self)
 
     def shrink(self, arch: Arch, rng: np.random.Generator) -> Arch:
         """The arch with random genes lowered, a step at a time, until it meets the budget.
@@ -552,7 +562,7 @@ class Space:
         Raises:
             SpaceError: if nothing meets the budget.
         """
-        return draw.shrink(self, arch, rng)
+        return repair.shrink(self, arch, rng)
 
     def check_budget(self) -> None:
         """Raise SpaceError if no architecture of the space meets its rules and budget."""

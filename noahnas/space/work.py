@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 MAX_WORK = 1_200_000  # sums of integers after which counting is given up: a quarter of a second
+LOOK_WORK = 200_000  # of it to find out which values no price tells apart, where it only helps
+ROW_WORK = 6_000_000  # operations on arrays of gene vectors: a tenth of a second
+TRY_WORK = 1_000_000  # steps of uniform draws one by one: a third of a second
 
 
 class UncountableError(Exception):
