@@ -14,7 +14,7 @@ from noahnas.space.rules import OPERATORS, AtMost, Comparison, Implies, Ordered,
 if TYPE_CHECKING:
     from noahnas.space.space import Space
 
-Array = np.ndarray
+Array = np.ndarray[Any, Any]
 SAFE = 2**62  # sums below it fit 64 bits
 
 
@@ -57,7 +57,9 @@ class Batch:
         for i, gene in enumerate(part.genes):
             if gene.attribute == attribute and i:
                 genes[list(gene.blocks)] = i
-        return self._columns[name][:, genes]
+        found: Array = self._columns[name][:, genes]  # n, blocks
+        found[:, genes == 0] = 0  # the module is never there
+        return found
 
     # --- rules -------------------------------------------------------------------------------
 
@@ -73,11 +75,13 @@ class Batch:
         """Where a rule is broken: (n, blocks), or (n, 1) if it is about depths."""
         if isinstance(rule, AtMost):
             there = [self.dims(name) > 0 for name in self.space.parts]
-            return np.sum(there, axis=0) > rule.count
+            many: Array = np.sum(there, axis=0) > rule.count
+            return many
         if isinstance(rule, Ordered):
             return self._disordered(rule)
         if isinstance(rule, Implies):
-            return self._holds(rule.condition, True) & self._holds(rule.conclusion, False)
+            met: Array = self._holds(rule.condition, True) & self._holds(rule.conclusion, False)
+            return met
         return self._holds(rule, False)
 
     def _disordered(self, rule: Ordered) -> Array:
@@ -91,7 +95,8 @@ class Batch:
         values = values if rule.order == "non-decreasing" else -values
         values = np.where(there, values, -np.inf)
         most = np.maximum.accumulate(values, axis=1)  # n, blocks
-        return there & (values < most)
+        found: Array = there & (values < most)
+        return found
 
     def _holds(self, rule: Comparison, wanted: bool) -> Array:
         """Where a comparison has this truth; of a block without a value it has none."""
@@ -100,7 +105,8 @@ class Batch:
             choices = self.space.parts[left.module].attributes[left.attribute]
             truth = np.array([v is not None and compare(v, rule.right) is wanted for v in choices])
             there = self.dims(left.module) > 0  # n, blocks
-            return truth[self._picked(left.module, left.attribute)] & there
+            known: Array = truth[self._picked(left.module, left.attribute)] & there
+            return known
         right: Any = self._value(rule.right) if isinstance(rule.right, Term) else rule.right
         found: Array = compare(self._value(left), right)
         return found if wanted else ~found
@@ -114,7 +120,8 @@ class Batch:
     def total(self, *, flops: bool = False) -> Array:
         """Prompt parameters, or FLOPs, of each; (n,), exact."""
         parts = [self._cost(name, flops) for name in self.space.parts]
-        return np.sum(parts, axis=0)
+        total: Array = np.sum(parts, axis=0)
+        return total
 
     def _cost(self, name: str, flops: bool) -> Array:
         part, dims = self.space.parts[name], self.dims(name)
@@ -141,7 +148,8 @@ class Batch:
             costs.append(price(name, dim, values) if dim else 0)
         large = max(costs, default=0) * part.blocks * len(self.space.parts) >= SAFE
         of_code = np.array(costs, dtype=object if large else np.int64)
-        return of_code[places.reshape(codes.shape)].sum(axis=1)
+        total: Array = of_code[places.reshape(codes.shape)].sum(axis=1)
+        return total
 
     @cached_property
     def feasible(self) -> Array:
@@ -150,11 +158,12 @@ class Batch:
         found = np.ones(self.n, dtype=bool)  # n
         if low or high is not None:
             params = self.total()  # n
-            found &= params >= low
-            found &= params <= high if high is not None else True
+            found = params >= low
+            if high is not None:
+                found = found & (params <= high)
         most = self.space.prices.flops_limit
         if most is not None:
-            found &= self.total(flops=True) <= most
+            found = found & (self.total(flops=True) <= most)
         if self.space.prices.timed:
             for row in found.nonzero()[0]:
                 found[row] = self.space.feasible(self.space.decode(self.vectors[row].tolist()))

@@ -32,6 +32,7 @@ class Census:
         price: of a module's dim > 0 in one block; None to count without.
         only: "cheapest" or "dearest": look for such an architecture alone, which takes less.
         most: a cost beyond which nothing is counted, which takes less; None to count all.
+        work: what it may cost.
         alike: classes of attributes, by module, that others found for the same price.
 
     Raises:
@@ -45,11 +46,12 @@ class Census:
         price: Price | None,
         only: str | None = None,
         most: int | None = None,
+        work: Work | None = None,
         alike: dict[tuple[str, frozenset[str]], list[Classes]] | None = None,
     ) -> None:
         self.parts, self.rules, self.price = parts, rules, price
         self.blocks = next(iter(parts.values())).blocks
-        self.only, self.work = only, Work()
+        self.only, self.work = only, work or Work()
         self._paths: dict[object, Paths] = {}
         self._known: dict[tuple[str, Limits], dict[Known, tuple[Option | None, list[Option]]]] = {}
         self._steps: dict[str, dict[int, Step]] = {}
@@ -198,14 +200,15 @@ class Census:
         if counted:
             viewed.add(Term(name, PRESENT))
         terms = {t for rule in self.rules for t in terms_of(rule) if t.module == name}
-        compared = [c for rule in self.rules for c in _comparisons(rule)]
+        about: list[Comparison | Ordered] = [c for r in self.rules for c in _comparisons(r)]
+        about += orders
         return Limits(
             counts=counts,
             orders=tuple(orders),
             clauses=tuple(own),
             viewed=tuple(sorted(viewed, key=str)),
             mentioned=frozenset(t.attribute for t in terms),
-            dims=tuple(r for r in [*compared, *orders] if Term(name, "dim") in terms_of(r)),
+            dims=tuple(rule for rule in about if Term(name, "dim") in terms_of(rule)),
         )
 
     def _automaton(self, name: str, limits: Limits) -> ModuleAutomaton:

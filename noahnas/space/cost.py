@@ -5,41 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from noahnas.errors import BackboneError, SpaceError
+from noahnas.errors import SpaceError
 from noahnas.space.alike import Classes, alike
 from noahnas.space.arch import Arch
 from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
 from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
-from noahnas.space.schema import Shape, Value
-from noahnas.space.work import LOOK_WORK, UncountableError, Work
+from noahnas.space.schema import Value
+from noahnas.space.work import COUNT_WORK, EXTREME_WORK, LOOK_WORK, UncountableError, Work
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
-
-
-def measures(backbone: Any) -> dict[str, int]:
-    """What a space must know of a timm model: its shape, and its parameters without the head.
-
-    Raises:
-        BackboneError: if it is no vision transformer.
-    """
-    try:
-        shape = Shape.of(backbone)
-    except (AttributeError, TypeError, IndexError):
-        message = (
-            f"a {type(backbone).__name__} has no blocks of attention and MLP with tokens of one "
-            "width: a space takes a timm vision transformer, such as vit_base_patch16_224"
-        )
-        raise BackboneError(message) from None
-    head = sum(p.numel() for p in getattr(backbone, "head", backbone).parameters())
-    whole = sum(p.numel() for p in backbone.parameters())
-    return asdict(shape) | {"weights": whole - head if head < whole else whole}
 
 
 class Prices:
@@ -105,7 +85,8 @@ class Prices:
 
     def _counted(self, price: Price, only: str | None = None, most: int | None = None) -> Census:
         known = self._alike.setdefault(price.__name__, {})
-        return Census(self.space.parts, self.space.bound_rules, price, only, most, known)
+        work = Work(EXTREME_WORK if only else COUNT_WORK)
+        return Census(self.space.parts, self.space.bound_rules, price, only, most, work, known)
 
     def told_apart(self, module: str, *, flops: bool = False) -> list[Classes]:
         """For each attribute its choices, those together that no price tells apart."""

@@ -11,7 +11,7 @@ import numpy as np
 from noahnas.space.arch import Arch
 from noahnas.space.cases import Census
 from noahnas.space.count import uniform_below
-from noahnas.space.work import TRY_WORK, UncountableError
+from noahnas.space.work import LOOK_TRIES, SAMPLE_TRIES, UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
@@ -123,20 +123,19 @@ class Exact:
             message = "not counted exactly: its rules and prices are too tangled"
             raise space.tangled(message) from None
 
-    @cached_property
-    def tries(self) -> int:
+    def tries(self, work: int = SAMPLE_TRIES) -> int:
         """How many uniform draws may be made in a row of which none passes: so long it may take."""
         space, tied = self.space, self.source.high or self.space.rules
         each = sum(
             DRAW_STEPS + (CHOICE_STEPS * max(map(len, part.choices)) if tied else 0)
             for part in space.parts.values()
         )
-        return max(min(TRY_WORK // (space.blocks * (each + len(space.rules))), MAX_TRIES), 1)
+        return max(min(work // (space.blocks * (each + len(space.rules))), MAX_TRIES), 1)
 
     def look(self, source: Source, rng: np.random.Generator, n: int) -> Look:
         """What becomes of `n` uniform draws, or as many as may be tried."""
         obeyed = passed = 0
-        drawn = min(n, self.tries)
+        drawn = min(n, self.tries(LOOK_TRIES))
         for _ in range(drawn):
             arch = source.draw(rng)[0]
             if source.ruled or self.space.obeys(arch):
@@ -157,24 +156,24 @@ class Exact:
     def _passing(self, rng: np.random.Generator) -> Arch:
         """A draw that keeps to the rules and meets the budget, by rejection."""
         space, budget = self.space, self.space.budget
-        for _ in range(self.tries):
+        for _ in range(self.tries()):
             arch = self.source.draw(rng)[0]
             passes = (self.source.ruled or space.obeys(arch)) and space.feasible(arch)
             self.drawn, self.passed = self.drawn + 1, self.passed + passes
             if passes:
                 return arch
         if self.source.ruled:
-            message = f"none of {self.tries} uniform draws meets the budget: raise it"
+            message = f"none of {self.tries()} uniform draws meets the budget: raise it"
             raise space.refused("budget", message)
-        message = f"none of {self.tries} uniform draws keeps to the rules"
+        message = f"none of {self.tries()} uniform draws keeps to the rules"
         raise space.tangled(f"{message} and meets the budget" if budget else message)
 
     def obeying(self, rng: np.random.Generator) -> Arch:
         """A uniform draw that keeps to the rules, budget apart."""
         if not self.free.total:
             raise self.space.refused("rules", "no architecture obeys all rules")
-        for _ in range(self.tries):
+        for _ in range(self.tries()):
             arch = self.free.draw(rng)[0]
             if self.free.ruled or self.space.obeys(arch):
                 return arch
-        raise self.space.tangled(f"none of {self.tries} uniform draws keeps to the rules")
+        raise self.space.tangled(f"none of {self.tries()} uniform draws keeps to the rules")

@@ -9,7 +9,7 @@ import numpy as np
 
 from noahnas.space.arch import Arch
 from noahnas.space.batch import Batch
-from noahnas.space.work import ROW_WORK
+from noahnas.space.work import LOOK_TRIES, ROW_WORK
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
@@ -70,7 +70,7 @@ class Paper:
         """A draw that meets the budget; of the exact prior where hardly any draw does."""
         found = None
         if not self.obeys:
-            for _ in range(self.space.exact.tries if self._passes else 0):
+            for _ in range(self.space.exact.tries(LOOK_TRIES) if self._passes else 0):
                 arch = self.space.exact.obeying(rng)
                 if self.space.feasible(arch):
                     return arch

@@ -108,7 +108,9 @@ class Node:
                 break
             stretches = [
                 Stretch(
-                    tuple((*row, dim) for row, dim in zip(s.dims or ((),) * len(dims), dims)),
+                    tuple(
+                        (*row, d) for row, d in zip(s.dims or ((),) * len(dims), dims, strict=True)
+                    ),
                     node,
                     s.cost - step.price,
                 )
@@ -126,17 +128,17 @@ class Node:
         ]
 
     def take(self, index: int, cost: int, plain: bool) -> tuple[Stretch, int, int]:
-        """The stretch on which path number `index` of exactly `cost` goes on; which of the
-        stretch's ways it takes; and its number among the paths after that.
+        """Where path number `index` of exactly `cost` goes on.
+
+        Gives the stretch, which of the stretch's ways, and the number among the paths after it.
         """
-        node = self
-        if node.ladder:
-            below = sum(s.ways * n.table.get(cost - s.price, 0) for s, n in node.on)
-            if index >= below:
-                rung, index = node.ladder.find(node.rung, index - below, cost)
-                return rung.take_here(index, cost, plain=False)
-            return node.take_here(index, cost, plain=False)
-        return node.take_here(index, cost, plain)
+        if not self.ladder:
+            return self.take_here(index, cost, plain)
+        below = sum(s.ways * n.table.get(cost - s.price, 0) for s, n in self.on)
+        if index < below:
+            return self.take_here(index, cost, plain=False)
+        rung, index = self.ladder.find(self.rung, index - below, cost)
+        return rung.take_here(index, cost, plain=False)
 
     def take_here(self, index: int, cost: int, plain: bool) -> tuple[Stretch, int, int]:
         """As `take`, no ladder climbed."""
