@@ -19,6 +19,7 @@ from noahnas import Arch, Space
 from noahnas.diagnose import check
 from noahnas.errors import SpaceError
 from noahnas.space import Budget, Choices, ModuleSpace, parse_space
+from noahnas.space.batch import Batch
 
 pytestmark = pytest.mark.usefixtures("gate")
 
@@ -334,3 +335,73 @@ def test_where_extremes_are_not_found_draws_are_made_by_rejection() -> None:
     assert all(space.feasible(arch) for arch in space.sample(np.random.default_rng(0), 3))
     with pytest.raises(SpaceError, match="too many cases to find the dearest: declare fewer rules"):
         _ = space.dearest
+
+
+def test_an_order_among_many_dims_is_counted_drawn_and_bounded() -> None:
+    """Rows of 12 dims of 0 to 128 whose dims > 0 do not fall: C(140, 12) + … by how many are 0."""
+    space = Space("s", {"lora": ModuleSpace(tuple(range(129)))}, rules=["lora.dim non-decreasing"])
+    assert space.size == sum(math.comb(12, k) * math.comb(127 + k, k) for k in range(13))
+    assert space.params(space.dearest) == 12 * space.price("lora", 128)
+    assert space.dearest.dims("lora") == (128,) * 12
+    assert all(arch in space for arch in space.sample(np.random.default_rng(0), 20))
+    falling = Space("s", space.modules, rules=["lora.dim non-increasing"])
+    assert falling.size == space.size
+    assert all(arch in falling for arch in falling.sample(np.random.default_rng(0), 5))
+
+
+def test_draws_in_order_are_uniform() -> None:
+    space = Space("s", {"lora": ModuleSpace((0, 1, 2))}, rules=["lora.dim non-decreasing"], blocks=3)
+    archs = brute(space)
+    counts = Counter(space.sample(np.random.default_rng(0), 200 * len(archs)))
+    assert set(counts) == set(archs)
+    assert chisquare([counts[arch] for arch in archs]).pvalue > 0.001
+
+
+def test_dims_that_nothing_tells_apart_are_counted_at_once() -> None:
+    modules = {"lora": ModuleSpace(tuple(range(1000)), tuple(range(1, 257)), tie="pairs")}
+    space = Space("s", modules, blocks=256)
+    assert space.size > 1000**127
+    assert space.params(space.dearest) == 256 * space.price("lora", 999)
+    assert space.params(space.cheapest) == 0
+    assert space.sample(RNG)[0] in space
+
+
+def test_a_space_whose_rules_are_too_tangled_is_still_checked_and_drawn_from() -> None:
+    """Dims of three modules that follow each other: neither size nor extremes can be found."""
+    modules = {m: ModuleSpace(tuple(range(1, 400)), tie="all") for m in ("adapter", "lora", "vpt")}
+    rules = ["lora.dim <= vpt.dim", "vpt.dim <= adapter.dim"]
+    space = Space("s", modules, rules=rules)
+    checked = check(space)
+    assert (checked.size, checked.cheapest, checked.dearest) == (None, None, None)
+    assert checked.feasible is None
+    assert checked.reason == "the rules are too tangled to count"
+    assert checked.share == 1.0
+    assert checked.draws
+    archs = space.sample(np.random.default_rng(0), 5)
+    assert all(arch in space for arch in archs)
+    assert space.exact.acceptance == pytest.approx(1 / 6, abs=0.17)
+    assert space.draw(np.random.default_rng(0)) in space
+    with pytest.raises(SpaceError, match="too many cases to count: declare fewer rules"):
+        _ = space.size
+
+
+@settings(max_examples=100)
+@given(spaces(), st.integers(0, 120), st.integers(0, 2**32))
+def test_arrays_of_gene_vectors_tell_what_each_arch_tells(
+    space: Space, most: int, seed: int
+) -> None:
+    space = space.with_budget(Budget(most, flops="1.5x"))
+    vectors = np.random.default_rng(seed).integers(space.counts, size=(20, len(space.genes)))
+    batch = Batch(space, vectors)
+    archs = [space.decode(row) for row in vectors.tolist()]
+    assert batch.obeys.tolist() == [space.obeys(arch) for arch in archs]
+    assert batch.total().tolist() == [space.params(arch) for arch in archs]
+    assert batch.total(flops=True).tolist() == [space.flops(arch) for arch in archs]
+    assert batch.feasible.tolist() == [space.feasible(arch) for arch in archs]
+
+
+def test_an_amount_replaces_the_limit_that_it_names_alone() -> None:
+    space = Space("s", {"lora": ModuleSpace((1, 2))}, budget=Budget("1M", 10, flops="1.05x"))
+    assert space.with_budget("2k").budget == Budget("2k", 10, flops="1.05x")
+    assert space.with_budget(Budget(flops="2x")).budget == Budget(flops="2x")
+    assert Space("s", space.modules).with_budget(5).budget == Budget(5)

@@ -22,7 +22,7 @@ from noahnas.space.schema import Value
 from noahnas.space.work import Work
 
 Known = tuple[int, Reach, tuple[int | None, ...], int]  # block; state without order
-DIM_WORK, OPTION_WORK = 10, 25  # what looking at a dim, and at each choice with it, costs in sums
+DIM_WORK, OPTION_WORK = 15, 40  # what looking at a dim, and at each choice with it, costs in sums
 
 
 @dataclass

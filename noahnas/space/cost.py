@@ -122,6 +122,8 @@ class Prices:
             return None
 
     def _extreme(self, only: str, price: Price) -> Arch | None:
+        if self.space.counted_size is None:  # then this takes too long as well
+            return None
         try:
             census = self._counted(price, only)
         except UncountableError:

@@ -25,6 +25,7 @@ from noahnas.space.paths import Ladder, Node, Stretch, Table
 from noahnas.space.schema import Value
 from noahnas.space.work import Work
 
+ENTRY_WORK = 80  # what it costs to enter a ladder, in sums
 Content = dict[str, dict[str, tuple[Value, ...]]]  # module -> attribute -> values
 
 
@@ -87,7 +88,7 @@ class Paths:
 
         for (state,), node in layer.items():
             absent, options = automaton.unordered(block, state, self.work)
-            self.work.spend(STEP_WORK)
+            self.work.spend(ENTRY_WORK)
             node.on = [] if absent is None else [to(absent)]
             key = state._replace(lasts=())
             if key not in ladders:
