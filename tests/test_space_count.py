@@ -18,6 +18,7 @@ from scipy.stats import chisquare
 from noahnas import Arch, Space
 from noahnas.diagnose import check
 from noahnas.errors import SpaceError
+from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, parse_space
 from noahnas.space.batch import Batch
 
@@ -283,24 +284,53 @@ def test_rules_obeyed_by_few_draws_do_not_stop_the_paper_prior() -> None:
     assert arch in space
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]",
-        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]\n"
-        "budget: {params: 0.64M}",
-        "{lora: {dim: {from: 0, to: 900, step: 1}}}\nrules: [lora.dim non-decreasing]",
-        "{adapter: {dim: {from: 1, to: 1000, step: 1}, placement: [mlp, attention]}, "
-        "lora: {dim: {from: 0, to: 500, step: 1}}}\nbudget: {params: 1M}",
-    ],
-)
-def test_large_spaces_are_counted_or_called_too_tangled_in_little_time(text: str) -> None:
-    """About a second when the machine is free; three are allowed."""
+MANY = "{from: 0, to: 999, step: 1}"
+SOME = "{from: 0, to: 40, step: 1}"
+EACH = "{{adapter: {{dim: {0}}}, lora: {{dim: {0}}}, vpt: {{dim: {0}}}}}"
+WORST = {
+    "order of 65": ("{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]\n"
+                    "budget: {params: 0.64M}", 12),
+    "order of 129": ("{lora: {dim: {from: 0, to: 128, step: 1}}}\n"
+                     "rules: [lora.dim non-decreasing]\nbudget: {params: 0.64M}", 12),
+    "order of 1000": (f"{{lora: {{dim: {MANY}}}}}\nrules: [lora.dim non-decreasing]", 12),
+    "order, many blocks": ("{lora: {dim: {from: 0, to: 90, step: 1}}}\n"
+                           "rules: [lora.dim non-decreasing]\nbudget: {params: 100M}", 256),
+    "ranges of placements": ("{adapter: {dim: {from: 1, to: 1000, step: 1}, placement: [mlp, "
+                             f"attention]}}, lora: {{dim: {MANY}}}, vpt: {{dim: {MANY}}}}}\n"
+                             "budget: {params: 1M}", 12),
+    "ranges that follow": (EACH.format(SOME) + "\nrules: [lora.dim <= vpt.dim, "
+                           "vpt.dim <= adapter.dim]\nbudget: {params: 1M}", 12),
+    "depths by dims by blocks": (f"{{lora: {{dim: {MANY}, depth: {{from: 1, to: 256, step: 1}}, "
+                                 "from: last}}\nbudget: {params: 100M}", 256),
+    "ties of ranges": ("{lora: {dim: " + MANY + ", tie: thirds}, vpt: {dim: " + MANY +
+                       ", tie: pairs}}\nbudget: {params: {max: 40% of dearest, min: 10k}}", 12),
+    "values in order": (f"{{adapter: {{dim: {SOME}, scale: {{from: 1, to: 1000, step: 1, tie: none"
+                        "}}}\nrules: [adapter.scale non-decreasing, adapter.dim non-increasing]\n"
+                        "budget: {params: 1M}", 12),
+    "rules of all kinds": (EACH.format("{from: 0, to: 50, step: 1, }").replace(", }", "}") +
+                           "\nrules: [at most 2 modules per block, lora.dim non-decreasing, if "
+                           "vpt.depth == all then adapter.dim <= 16, adapter.depth <= lora.depth]\n"
+                           "budget: {params: {max: 40% of dearest, min: 10k}, flops: 1.1x}", 24),
+    "depths that follow": (EACH.format("{from: 0, to: 10, step: 1}") + "\nrules: [adapter.depth "
+                           "<= lora.depth, lora.depth <= vpt.depth]\nbudget: {params: 1M}", 256),
+    "rare flops": (EACH.format(SOME) + "\nbudget: {flops: 1.0001x}", 256),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", WORST)
+def test_the_worst_files_are_counted_or_called_too_tangled_within_a_second(which: str) -> None:
+    """`space check`, `show` and `sample`, each by itself, in seconds of the processor."""
+    text, blocks = WORST[which]
     Space.load("noah-vtab").price("lora", 1)  # imports are not what is timed
-    began = time.process_time()
-    with contextlib.suppress(SpaceError):
-        check(parse_space(f"name: x\nmodules: {text}"))
-    assert time.process_time() - began < 3
+
+    def sampled(space: Space) -> None:
+        space.sample(np.random.default_rng(0), 1)
+
+    for command in (check, notes, sampled):
+        began = time.process_time()
+        with contextlib.suppress(SpaceError):
+            command(parse_space(f"name: x\nmodules: {text}").bind(blocks=blocks))
+        assert time.process_time() - began < 1, command
 
 
 def test_depths_that_follow_each_other_are_counted_on_deep_backbones() -> None:
@@ -350,7 +380,9 @@ def test_an_order_among_many_dims_is_counted_drawn_and_bounded() -> None:
 
 
 def test_draws_in_order_are_uniform() -> None:
-    space = Space("s", {"lora": ModuleSpace((0, 1, 2))}, rules=["lora.dim non-decreasing"], blocks=3)
+    space = Space(
+        "s", {"lora": ModuleSpace((0, 1, 2))}, rules=["lora.dim non-decreasing"], blocks=3
+    )
     archs = brute(space)
     counts = Counter(space.sample(np.random.default_rng(0), 200 * len(archs)))
     assert set(counts) == set(archs)
