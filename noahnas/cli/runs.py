@@ -67,7 +67,8 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Most prompt parameters, such as 0.64M, in place of the space's; its other limits stay."
+            help="Most prompt parameters, such as 0.64M, instead of the space's; "
+            "its other limits stay."
         ),
     ] = None,
     supernet: Annotated[

@@ -158,7 +158,7 @@ class Batch:
         found = np.ones(self.n, dtype=bool)  # n
         if low or high is not None:
             params = self.total()  # n
-            found = params >= low
+            found = found & (params >= low)
             if high is not None:
                 found = found & (params <= high)
         most = self.space.prices.flops_limit

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from noahnas.space.space import Space
 
 MAX_TRIES = 10_000  # uniform draws in a row of which none passes
-DRAW_STEPS, CHOICE_STEPS = 8, 3  # of a module in a block; a step on is looked at for each choice
+WHOLE_STEPS, DRAW_STEPS = 100, 8  # of a draw; of a module or an attribute in a block
+CHOICE_STEPS = 3  # of each choice in a block, where a step on is looked at for each
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,13 @@ class Exact:
         """How many uniform draws may be made in a row of which none passes: so long it may take."""
         space, tied = self.space, self.source.high or self.space.rules
         each = sum(
-            DRAW_STEPS + (CHOICE_STEPS * max(map(len, part.choices)) if tied else 0)
+            DRAW_STEPS * (1 + len(part.attributes))
+            + (CHOICE_STEPS * max(map(len, part.choices)) if tied else 0)
             for part in space.parts.values()
         )
-        return max(min(work // (space.blocks * (each + len(space.rules))), MAX_TRIES), 1)
+        return max(
+            min(work // (WHOLE_STEPS + space.blocks * (each + len(space.rules))), MAX_TRIES), 1
+        )
 
     def look(self, source: Source, rng: np.random.Generator, n: int) -> Look:
         """What becomes of `n` uniform draws, or as many as may be tried."""
