@@ -93,7 +93,7 @@ class Paths:
             key = state._replace(lasts=())
             if key not in ladders:
                 by_value: dict[Any, list[Option]] = {}
-                self.work.spend(STEP_WORK * len(options))
+                self.work.spend(ENTRY_WORK * len(options))
                 for option in options:
                     by_value.setdefault(option.state.lasts[0], []).append(option)
                 values = sorted(by_value, reverse=falls)
