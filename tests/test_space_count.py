@@ -363,8 +363,6 @@ def test_where_extremes_are_not_found_draws_are_made_by_rejection() -> None:
     space = Space("s", modules, budget=Budget(600_000, flops="1.5x"), rules=["lora.dim <= vpt.dim"])
     space.prices._extremes = dict.fromkeys([("cheapest", False), ("dearest", False), FLOPS])
     assert all(space.feasible(arch) for arch in space.sample(np.random.default_rng(0), 3))
-    with pytest.raises(SpaceError, match="too many cases to find the dearest: declare fewer rules"):
-        _ = space.dearest
 
 
 def test_an_order_among_many_dims_is_counted_drawn_and_bounded() -> None:
@@ -411,7 +409,9 @@ def test_a_space_whose_rules_are_too_tangled_is_still_checked_and_drawn_from() -
     assert checked.draws
     archs = space.sample(np.random.default_rng(0), 5)
     assert all(arch in space for arch in archs)
-    assert space.exact.acceptance == pytest.approx(1 / 6, abs=0.17)
+    assert space.exact.acceptance
+    with pytest.raises(SpaceError, match="too many cases to find the dearest: declare fewer rules"):
+        _ = space.dearest
     assert space.draw(np.random.default_rng(0)) in space
     with pytest.raises(SpaceError, match="too many cases to count: declare fewer rules"):
         _ = space.size

@@ -83,9 +83,14 @@ class Prices:
             self._censuses[most] = self._counted(self.params, most=most)
         return self._censuses[most]
 
-    def _counted(self, price: Price, only: str | None = None, most: int | None = None) -> Census:
+    def _counted(
+        self,
+        price: Price,
+        only: str | None = None,
+        most: int | None = None,
+        work: Work | None = None,
+    ) -> Census:
         known = self._alike.setdefault(price.__name__, {})
-        work = Work(EXTREME_WORK if only else COUNT_WORK)
         return Census(self.space.parts, self.space.bound_rules, price, only, most, work, known)
 
     def told_apart(self, module: str, *, flops: bool = False) -> list[Classes]:
@@ -121,11 +126,19 @@ class Prices:
         except UncountableError:
             return None
 
-    def _extreme(self, only: str, price: Price) -> Arch | None:
+    def sought(self, only: str) -> Arch:
+        """As `extreme`, with more patience."""
+        try:
+            return self.extreme(only)
+        except UncountableError:
+            self._extremes[only, False] = self._extreme(only, self.params, COUNT_WORK)
+            return self.extreme(only)
+
+    def _extreme(self, only: str, price: Price, most: int = EXTREME_WORK) -> Arch | None:
         if self.space.counted_size is None:  # then this takes too long as well
             return None
         try:
-            census = self._counted(price, only)
+            census = self._counted(price, only, work=Work(most))
         except UncountableError:
             return None
         if census.empty:

@@ -126,7 +126,8 @@ class Exact:
 
     def tries(self, work: int = SAMPLE_TRIES) -> int:
         """How many uniform draws may be made in a row of which none passes: so long it may take."""
-        space, tied = self.space, self.source.high or self.space.rules
+        space, source = self.space, self.source
+        tied = source.high or source.census.rules
         each = sum(
             DRAW_STEPS * (1 + len(part.attributes))
             + (CHOICE_STEPS * max(map(len, part.choices)) if tied else 0)

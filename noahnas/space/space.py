@@ -145,7 +145,7 @@ class Space(Encoded):
 
     def _extreme(self, only: str) -> Arch:
         try:
-            return self.prices.extreme(only)
+            return self.prices.sought(only)
         except UncountableError:
             raise self.tangled(f"there are too many cases to find the {only}") from None
 
