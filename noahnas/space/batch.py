@@ -108,7 +108,8 @@ class Batch:
             known: Array = truth[self._picked(left.module, left.attribute)] & there
             return known
         right: Any = self._value(rule.right) if isinstance(rule.right, Term) else rule.right
-        found: Array = compare(self._value(left), right)
+        values: Any = self._value(left)
+        found: Array = np.asarray(compare(values, right))
         return found if wanted else ~found
 
     def _value(self, term: Term) -> Array:
