@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from noahnas.errors import TrainingError
 from noahnas.evaluate import Result, evaluate
 from noahnas.loaded import Loaded
 from noahnas.policy import only
@@ -84,17 +85,20 @@ def _train(
 ) -> None:
     task, checkpoint = loaded.fed(stage), folder / f"{name}.ckpt"
     net = build(loaded.fresh(stage), arch, len(task.data.classes), stage, seed)
-    log = train(
-        net,
-        task,
-        task.data.train,
-        stage,
-        name="alone",
-        plan=only(arch),
-        seed=seed,
-        checkpoint=checkpoint,
-        report=report,
-    )
+    try:
+        log = train(
+            net,
+            task,
+            task.data.train,
+            stage,
+            name="alone",
+            plan=only(arch),
+            seed=seed,
+            checkpoint=checkpoint,
+            report=report,
+        )
+    except TrainingError as e:
+        raise TrainingError(f"{arch!r}, seed {seed}: {e}") from None
     kept: dict[str, Any] = {
         "arch": arch.to_dict(),
         "seed": seed,

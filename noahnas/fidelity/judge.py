@@ -184,9 +184,7 @@ def _of_ranking(found: Diagnosis) -> list[str]:
             f"{100 * found.sd:.1f} points, noise {100 * found.error:.1f}): no score can rank them"
         )
     if count < found.asked:
-        told.append(
-            f"the space has hardly more than {count} architectures; {found.asked} were asked"
-        )
+        told.append(f"the space has hardly more than these {count} architectures")
     if count < FEW:
         told.append(f"intervals of {count} architectures are rough: ask for {FEW} at least")
     return told

@@ -109,7 +109,7 @@ def _diagnose(
         name = f"{FOLDER}/shared-{arch.digest}.json"
         if not (run.path / name).is_file():
             run.write_json(name, evaluate(net, arch, task).to_dict())
-        shared[arch] = Result(**run.read_json(name))
+        shared[arch] = Result(**run.read_json(name, "accuracy", "loss", "params"))
         report(Progress("shared", number, len(every), f"val {shared[arch].accuracy:.3f}"))
     pairs = [(arch, seed) for seed in seeds for arch in every]
     trained = dict(zip(pairs, train_all(pairs, loaded, stage, folder, report), strict=True))

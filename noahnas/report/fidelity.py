@@ -14,10 +14,11 @@ def diagnosis_rows(found: Mapping[str, Any]) -> Rows:
     """How well a supernet ranks, with intervals, what noise allows, and what speaks against it."""
     epochs, seeds = found["stage"]["epochs"], found["seeds"]
     which = "seed" if len(seeds) == 1 else "seeds"
+    long = f"{epochs} epoch{'s' if epochs > 1 else ''}"
     cost = found["cost"]
     rows = [
         ("architectures", f"{found['archs']} feasible draws of the {found['prior']} prior"),
-        ("trained alone", f"on train, {epochs} epochs, {which} {', '.join(map(str, seeds))}"),
+        ("trained alone", f"on train, {long}, {which} {', '.join(map(str, seeds))}"),
         ("scored on val", f"{found['images']} images · binomial error {found['error']:.1%}"),
         ("val, trained alone", f"{found['mean']:.1%} ± {found['sd']:.1%}, sd of the draws"),
         ("Kendall τ", _estimate(found["kendall"])),
