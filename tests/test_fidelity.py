@@ -156,7 +156,7 @@ def scored(accuracy: float, loss: float = 1.0) -> Result:
 def planted(
     shared: list[float], alone: list[float], winner: float = 0.9, median: float = 0.5, **other: Any
 ) -> Diagnosis:
-    """A diagnosis of architectures with these scores, on 200 images."""
+    """A diagnosis of architectures with these scores, on 200 images, all of one size."""
 
     def one(number: int, under: float, by_itself: float) -> Judged:
         arch = Arch(lora=(number + 1, 1))
@@ -198,6 +198,22 @@ def test_it_warns_in_words(found: Diagnosis, told: str) -> None:
     assert len(found.warnings) == 1
     assert told in found.warnings[0]
     assert ("warning", found.warnings[0]) in diagnosis_rows(found.to_dict())
+
+
+def test_a_supernet_must_rank_better_than_the_number_of_parameters() -> None:
+    shared = [SPREAD[0], *SPREAD[2:4], SPREAD[1], *SPREAD[4:]]
+    same = planted(shared, SPREAD)
+    assert same.by_params.value is None
+    sized = [
+        replace(one, shared=replace(one.shared, params=100 + rank))
+        for rank, one in enumerate(same.archs)
+    ]
+    rest = (same.winner, same.median)
+    given = {"asked": 12, "prior": "paper", "stage": STAGE, "seeds": (0,), "images": 200}
+    grown = judge(sized, *rest, **given)
+    assert grown.by_params.value == pytest.approx(1)
+    assert grown.kendall.value == pytest.approx(1 - 4 / 66)  # two of 66 pairs the other way
+    assert [w for w in grown.warnings if "no worse (τ 1.00)" in w] == list(grown.warnings)
 
 
 def test_winner_and_median_are_compared_with_the_noise_that_is_printed() -> None:

@@ -61,6 +61,7 @@ class Diagnosis:
     kendall: Estimate  # accuracies under shared weights, and alone
     spearman: Estimate  # the same
     by_loss: Estimate  # Kendall's, of the loss under shared weights, less being better
+    by_params: Estimate  # Kendall's, of the number of parameters: what needs no supernet
     ceiling: float | None  # τ that the noise of so many images allows (`ranking.noise_ceiling`)
     agreement: float | None  # τ between seeds of training alone, mean over pairs; None for one
 
@@ -97,6 +98,7 @@ class Diagnosis:
             "kendall": asdict(self.kendall),
             "spearman": asdict(self.spearman),
             "kendall_by_loss": asdict(self.by_loss),
+            "kendall_by_params": asdict(self.by_params),
             "ceiling": self.ceiling,
             "agreement": self.agreement,
             "mean": self.mean,
@@ -142,6 +144,7 @@ def judge(
         kendall=correlation(scores, alone),
         spearman=correlation(scores, alone, "spearman"),
         by_loss=correlation([-one.shared.loss for one in archs], alone),
+        by_params=correlation([one.shared.params for one in archs], alone),
         ceiling=noise_ceiling(alone, images),
         agreement=statistics.fmean(known) if known else None,
     )
@@ -178,6 +181,12 @@ def _of_ranking(found: Diagnosis) -> list[str]:
         )
     elif found.kendall.value < 0:
         told.append("τ is below 0: this supernet ranks architectures in reverse")
+    plain = found.by_params.value
+    if plain is not None and plain >= (found.kendall.value or 0.0) and plain > 0:
+        told.append(
+            f"the number of parameters ranks these architectures no worse (τ {plain:.2f}) than "
+            "this supernet does"
+        )
     if found.ceiling is not None and found.sd < found.error:
         told.append(
             f"architectures trained alone differ by less than the noise of val (sd "

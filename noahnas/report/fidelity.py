@@ -24,6 +24,7 @@ def diagnosis_rows(found: Mapping[str, Any]) -> Rows:
         ("Kendall τ", _estimate(found["kendall"])),
         ("Spearman ρ", _estimate(found["spearman"])),
         ("Kendall τ, by loss", _estimate(found["kendall_by_loss"])),
+        ("Kendall τ, by size", _estimate(found["kendall_by_params"])),
     ]
     if found["ceiling"] is not None:
         rows.append(("τ that noise allows", f"about {found['ceiling']:.2f}"))
