@@ -21,6 +21,7 @@ from noahnas.space.work import Work
 
 Price = Callable[[str, int, Mapping[str, Value]], int]  # of a module's dim in one block
 CASE_WORK = 40  # what a combination of depths costs, in sums
+GROUP_WORK = 400  # and each module of a group that rules join under it
 
 
 class Census:
@@ -171,6 +172,7 @@ class Census:
             }
             key = (tuple(limits.items()), tuple(between))
             if key not in self._paths:
+                self.work.spend(GROUP_WORK * len(limits))
                 automata = [self._automaton(name, limit) for name, limit in limits.items()]
                 joint = Joint(automata, between, at_most)
                 self._paths[key] = Paths(joint, self.blocks, self.work)

@@ -13,7 +13,7 @@ from noahnas.space.rules import Rule
 if TYPE_CHECKING:
     from noahnas.space.spec import Spec
 
-MAX_BLOCKS = 256  # the deepest ViT in timm has 64
+MAX_BLOCKS = 128  # the deepest ViT in timm has 64
 MAX_WIDTH = 1_000_000
 
 

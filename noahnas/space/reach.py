@@ -34,7 +34,9 @@ class Reaches:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self._offered = [frozenset(dims) for dims in part.choices]
+        # Blocks of one gene offer the same dims: one set for all of them.
+        sets = {dims: frozenset(dims) for dims in set(part.choices)}
+        self._offered = [sets[dims] for dims in part.choices]
         self._open = [False] * part.blocks
         for group in part.groups:
             self._open[group[0] : group[-1]] = [True] * (group[-1] - group[0])

@@ -20,6 +20,8 @@ from noahnas.space.mistyped import mistyped
 from noahnas.space.rules import Rule, bound_rule, parse_rule
 from noahnas.space.schema import Shape
 
+MAX_IN_ALL = 10_000  # values, of each attribute in each block
+
 
 @dataclass(frozen=True, eq=False)
 class Spec:
@@ -168,6 +170,14 @@ class Spec:
             name: compile_part(name, declared, self.blocks, told)
             for name, declared in self.modules.items()
         }
+        genes = [gene for part in parts.values() if part for gene in part.genes]
+        values = sum(len(gene.choices) * max(len(gene.blocks), 1) for gene in genes)
+        if values > MAX_IN_ALL:
+            told(
+                "modules",
+                f"the space offers {values} values over its blocks, more than {MAX_IN_ALL}: offer "
+                "fewer values, such as a range with a larger step",
+            )
         rules: list[Rule] = []
         for i, rule in enumerate(self.rules):
             try:
