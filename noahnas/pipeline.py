@@ -38,12 +38,15 @@ STAGES = "stages.json"  # what each finished stage measured
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """Inputs with what they name: backbone and task, loaded once."""
+
     inputs: Inputs
     backbone: Backbone
     task: Task
 
     def digests(self) -> dict[str, str]:
+        """By which a changed backbone or data set is told."""
         return {"backbone": self.backbone.digest, "data": self.task.data.digest}
 
     def about(self, space: Space) -> dict[str, Any]:
@@ -70,20 +73,10 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
-    loaded = _load(inputs, report)
+    loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
-        _cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
-    about: dict[str, Any] = {
-        "command": "search" if inputs.space else "retrain",
-        "inputs": inputs.to_dict(),
-        "digests": loaded.digests(),
-        "classes": list(loaded.task.data.classes),
-        "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
-        "notes": loaded.task.data.notes.to_dict(),
-        "device": loaded.task.device.type,
-        "precision": precision(loaded.task.device),
-        "threads": torch.get_num_threads(),
-    }
+        cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
+    about = {"command": "search" if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
     return _stages(RunDirectory.create(out, about), loaded, report)
@@ -98,19 +91,41 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     run = RunDirectory.open(path)
     if (path / "result.json").is_file():
         return run.read_json("result.json", "arch", "test", "cost")
+    return _stages(run, reload(run, Inputs.from_dict(run.about["inputs"]), report), report)
+
+
+def described(loaded: Loaded) -> dict[str, Any]:
+    """What run.json holds of inputs and of what they named when the run was begun."""
+    return {
+        "inputs": loaded.inputs.to_dict(),
+        "digests": loaded.digests(),
+        "classes": list(loaded.task.data.classes),
+        "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
+        "notes": loaded.task.data.notes.to_dict(),
+        "device": loaded.task.device.type,
+        "precision": precision(loaded.task.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def reload(run: RunDirectory, inputs: Inputs, report: Report = lambda _: None) -> Loaded:
+    """What a run that was begun needs to go on.
+
+    Raises:
+        RunError: if data, backbone, device or precision are not what they were.
+    """
     about = run.about
-    inputs = Inputs.from_dict(about["inputs"])
-    loaded = _load(
-        replace(inputs, threads=about["threads"]), report
-    )  # they decide the order of sums
+    loaded = load(replace(inputs, threads=about["threads"]), report)  # they decide sums' order
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
-            raise RunError(f"the {what} has changed since {path} was begun; start a new run")
+            raise RunError(f"the {what} has changed since {run.path} was begun; start a new run")
     here = loaded.task.device.type, precision(loaded.task.device)
     if here != (about["device"], about["precision"]):
         then = f"{about['device']} in {about['precision']}"
-        raise RunError(f"{path} was begun on {then}, this is {' in '.join(here)}; start a new run")
-    return _stages(run, loaded, report)
+        raise RunError(
+            f"{run.path} was begun on {then}, this is {' in '.join(here)}; start a new run"
+        )
+    return loaded
 
 
 def default_threads(backbone: Backbone) -> int:
@@ -119,23 +134,29 @@ def default_threads(backbone: Backbone) -> int:
     return 1 if size < SMALL else torch.get_num_threads()
 
 
-def _load(inputs: Inputs, report: Report) -> _Loaded:
+def load(inputs: Inputs, report: Report) -> Loaded:
+    """Backbone and data of inputs; everything that can be wrong with them is found.
+
+    Raises:
+        NoahnasError: of the kind of what is wrong.
+    """
     device = choose_device(inputs.device)
     backbone = load_backbone(inputs.backbone)
     torch.set_num_threads(inputs.threads or default_threads(backbone))
     if inputs.space:
         space = inputs.space.bind(backbone.model)
-        make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
+        if inputs.strategy:
+            make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
     size, seed = backbone.preprocess.size, inputs.split_seed
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
-    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
+    return Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
 
 
-def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
+def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]:
     with run.locked():
         inputs = loaded.inputs
         done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
@@ -158,7 +179,7 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
                 inputs.recipe.supernet,
                 inputs.seed,
             ).to(loaded.task.device)
-            stage("supernet", lambda: _supernet(run, loaded, net, space, report))
+            stage("supernet", lambda: supernet_stage(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
@@ -176,13 +197,14 @@ def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any
         return result
 
 
-def _supernet(
-    run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
+def supernet_stage(
+    run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
+    """Train `net`, or copy the weights of another run's; they are in SUPERNET when it returns."""
     about = loaded.about(space)
     if loaded.inputs.supernet:
         other = Path(loaded.inputs.supernet)
-        cost = _cost_of_other(other, about)
+        cost = cost_of_other(other, about)
         load_trained(other / SUPERNET, net)
         save_trained(run.path / SUPERNET, net, read_header(other / SUPERNET))
         return cost | {"reused": str(other)}
@@ -201,7 +223,7 @@ def _supernet(
     return asdict(log)
 
 
-def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What training another run's supernet cost.
 
     Raises:
@@ -234,7 +256,7 @@ def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _search(
-    run: RunDirectory, loaded: _Loaded, net: Supernet, space: Space, report: Report
+    run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
@@ -264,7 +286,7 @@ def _search(
     }
 
 
-def _retrain(run: RunDirectory, loaded: _Loaded, arch: Arch, report: Report) -> dict[str, Any]:
+def _retrain(run: RunDirectory, loaded: Loaded, arch: Arch, report: Report) -> dict[str, Any]:
     inputs = loaded.inputs
     stage = inputs.recipe.retrain
     trained = retrain(
@@ -286,12 +308,12 @@ def _retrain(run: RunDirectory, loaded: _Loaded, arch: Arch, report: Report) -> 
     return {"result": trained.result.to_dict()} | sizes | asdict(trained.log)
 
 
-def _probe(loaded: _Loaded) -> dict[str, Any]:
+def _probe(loaded: Loaded) -> dict[str, Any]:
     probe = linear_probe(load_backbone(loaded.inputs.backbone), loaded.task)
     return asdict(probe)
 
 
-def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
+def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
     inputs, tested = loaded.inputs, done["retrain"]
     result: dict[str, Any] = {
         "data": loaded.task.data.name,

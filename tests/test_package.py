@@ -30,12 +30,12 @@ ORDER = [
     ("study",),
     ("search",),
     ("retrain", "probe"),
-    ("compare",),
     ("report",),
     ("export", "interop"),
     ("inputs",),
     ("pipeline",),
     ("protocols",),
+    ("compare",),
     ("cli",),
     ("__main__",),
 ]
