@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,9 +54,8 @@ def compare(
         typer.Option(help="Seeds whose winners are retrained, or none. [default: all]"),
     ] = None,
     trials: Annotated[
-        int | None,
-        typer.Option(min=1, help="Architectures that each search evaluates. [default: 200]"),
-    ] = None,
+        int, typer.Option(min=1, help="Architectures that each search evaluates.")
+    ] = 200,
     options: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,6 +113,8 @@ def compare(
 
         _carry_out(resume, begun(resume), forgiving=True, as_json=as_json)
         return
+    from dataclasses import replace
+
     from noahnas.cli.experiment import numbers, words
     from noahnas.cli.given import data_of, file_of, options_of, recipe_of
     from noahnas.compare.plan import Plan, entrants_of
@@ -126,10 +128,11 @@ def compare(
             chosen = chosen.with_budget(params_amount(budget))
         except ValueError as e:
             raise typer.BadParameter(str(e), param_hint="--budget") from None
+    followed = recipe_of(recipe, None, supernet_epochs, retrain_epochs, policy)
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),
-        recipe=recipe_of(recipe, trials or 200, supernet_epochs, retrain_epochs, policy),
+        recipe=replace(followed, trials=trials),
         split_seed=split_seed,
         on_error=on_error,
         device=device,
@@ -181,7 +184,7 @@ def _carry_out(out: Path, plan: Plan, *, forgiving: bool, as_json: bool) -> None
     check_place(out)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (
-        stopping(f"go on with: noahnas compare --resume {out}"),
+        stopping(f"go on with: noahnas compare --resume {shlex.quote(str(out))}"),
         ProgressView(Console(stderr=True)) as view,
     ):
         told = do(out, plan, forgiving=forgiving, report=view.update)

@@ -106,7 +106,7 @@ class Measures:
         gap = self.array(label, lambda r: r.val.accuracy - r.test.accuracy)
         floors = [self.found.floors[name] for name in self.supernets]
         unselected = np.array([np.mean(f.val) - np.mean(f.test) for f in floors])  # (supernets)
-        return gap - unselected[:, None]
+        return np.asarray(gap - unselected[:, None])
 
     def area(self, label: str, axis: str) -> Array:
         """The mean over a budget of the best val accuracy so far, from `chance`."""

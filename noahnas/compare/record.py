@@ -10,6 +10,7 @@ from noahnas.evaluate import Result
 from noahnas.space import Arch, Space
 from noahnas.study import Entry
 
+Place = tuple[str, str, int]  # of a search: label, supernet, seed
 Key = tuple[str, int | None]  # an arch's digest, and the images it was scored on; None = all
 Known = dict[Key, tuple[Result, float]]  # what was scored, with the seconds that took
 MEASURED = ("accuracy", "balanced_accuracy", "loss", "params", "passes")
@@ -96,7 +97,7 @@ class Record:
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The inverse of `to_dict`."""
         rows = zip(*(values["results"][key] for key in MEASURED), strict=True)
-        results = [Result(*row, split="val") for row in rows]
+        results = [Result(**dict(zip(MEASURED, row, strict=True)), split="val") for row in rows]
         told = values["trials"]
         trials = zip(
             told["digest"],

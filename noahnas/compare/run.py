@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from noahnas.compare.plan import Cell, Plan, Shared, check_same, fitting, origins
+from noahnas.compare.plan import Cell, Plan, Shared, check_same, fitting
 from noahnas.compare.progress import Grid
-from noahnas.compare.record import Known, Record, scored
+from noahnas.compare.record import Known, Place, Record, scored
+from noahnas.compare.retrained import Retrained, retrained, retraining_passes
 from noahnas.diagnose import ARCHS
 from noahnas.errors import RunError, SpaceError, StrategyError
 from noahnas.evaluate import Result, evaluate, latency
@@ -30,17 +31,15 @@ from noahnas.pipeline import (
     supernet_stage,
 )
 from noahnas.progress import Report, silent
-from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
-from noahnas.space import Arch, Space
+from noahnas.space import Space
 from noahnas.strategy import OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, build
 
-SEARCHED, RETRAINED, FLOOR = "search.json", "retrained.json", "floor.json"
-Place = tuple[str, str, int]  # label, supernet, seed
+SEARCHED, FLOOR = "search.json", "floor.json"
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,6 @@ class Floor:
 
     val: tuple[float, ...]  # accuracies, an arch each
     test: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Retrained:
-    """A winner, trained alone."""
-
-    test: Result
-    passes: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -87,9 +77,11 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
-    if (out / "run.json").is_file():
-        run = RunDirectory.open(out)
-        began = _began(run)
+    if not (out / "run.json").is_file():
+        return _first(out, plan, forgiving, report)
+    run = RunDirectory.open(out)
+    began = _began(run)
+    with run.locked():
         check_same(began, plan, out)
         loaded = reload(run, plan.inputs, report)
         plan = _checked(plan, loaded, forgiving)
@@ -98,17 +90,21 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
         if (began["grid"], began["known"]) != (grid, known):
             run.write_json("run.json", run.about | {"grid": grid, "known": known})
         return _carried_out(run, plan, loaded, report)
+
+
+def _first(out: Path, plan: Plan, forgiving: bool, report: Report) -> Found:
     loaded = load(plan.inputs, report)
     plan = _checked(plan, loaded, forgiving)
     for left in out.glob(".run.json.*.tmp"):  # by a kill in the very first write
         left.unlink(missing_ok=True)
+    if out.is_dir() and any(out.iterdir()):
+        raise RunError(f"{out} holds something else than a comparison; choose another --out")
     grid = plan.grid()
     known = {part: grid[part] for part in ("entrants", "supernets")}
     about = {"command": "compare"} | described(loaded) | {"grid": grid, "known": known}
-    if out.is_dir() and any(out.iterdir()):
-        raise RunError(f"{out} holds something else than a comparison; choose another --out")
-    run = RunDirectory.create(out, about | {"strategies_from": origins(plan)})
-    return _carried_out(run, plan, loaded, report)
+    run = RunDirectory.create(out, about)
+    with run.locked():
+        return _carried_out(run, plan, loaded, report)
 
 
 def begun(out: Path) -> Plan:
@@ -144,22 +140,25 @@ def _space(plan: Plan, loaded: Loaded) -> Space:
 
 
 def _carried_out(run: RunDirectory, plan: Plan, loaded: Loaded, report: Report) -> Found:
-    with run.locked():
-        grid = Grid(report, _work(run.path, plan, loaded))
-        supernets, floors, records = {}, {}, {}
-        for shared in plan.supernets:
-            cost, floor, done, left_out = _on(run, plan, shared, loaded, grid)
-            supernets[shared.name], floors[shared.name] = cost, floor
-            records |= {(label, shared.name, seed): r for (label, seed), r in done.items()}
-            kept = tuple(e for e in plan.entrants if e.label not in left_out)
-            plan = replace(plan, entrants=kept, left_out={**plan.left_out, **left_out})
-            if not kept:
-                told = "; ".join(f"{label}: {why}" for label, why in plan.left_out.items())
-                raise StrategyError(f"no strategy could search to the end: {told}")
-        retrained = dict(_retrained(run.path, plan, records, loaded, grid))
-        return Found(
-            run.about, plan, loaded, _space(plan, loaded), supernets, floors, records, retrained
-        )
+    grid = Grid(report, _work(run.path, plan, loaded))
+    supernets: dict[str, dict[str, Any]] = {}
+    floors: dict[str, Floor] = {}
+    records: dict[Place, Record] = {}
+    for shared in plan.supernets:
+        done, left_out = _on(run, plan, shared, loaded, grid)
+        place = RunDirectory(run.path / "supernets" / shared.name)
+        supernets[shared.name] = place.read_json(STAGES, "supernet")["supernet"]
+        floor = place.read_json(FLOOR, "val", "test")
+        floors[shared.name] = Floor(tuple(floor["val"]), tuple(floor["test"]))
+        records |= {(label, shared.name, seed): r for (label, seed), r in done.items()}
+        kept = tuple(e for e in plan.entrants if e.label not in left_out)
+        plan = replace(plan, entrants=kept, left_out={**plan.left_out, **left_out})
+        if not kept:
+            told = "; ".join(f"{label}: {why}" for label, why in plan.left_out.items())
+            raise StrategyError(f"no strategy could search to the end: {told}")
+    again = dict(retrained(run.path, plan, records, loaded, grid))
+    space = _space(plan, loaded)
+    return Found(run.about, plan, loaded, space, supernets, floors, records, again)
 
 
 def _work(out: Path, plan: Plan, loaded: Loaded) -> int:
@@ -176,7 +175,7 @@ def _work(out: Path, plan: Plan, loaded: Loaded) -> int:
             if not (out / cell.place / SEARCHED).is_file():
                 passes += plan.trials * images["val"]
             if cell.seed in plan.retrain_seeds:
-                passes += _retraining(loaded)
+                passes += retraining_passes(loaded)
     return passes
 
 
@@ -185,63 +184,58 @@ def _training(loaded: Loaded) -> int:
     return PASSES_PER_TRAINING_IMAGE * len(loaded.task.data.train) * epochs
 
 
-def _retraining(loaded: Loaded) -> int:
-    recipe, data = loaded.inputs.recipe, loaded.task.data
-    images = len(data.train) + (len(data.val) if recipe.retrain_on == "train+val" else 0)
-    return PASSES_PER_TRAINING_IMAGE * images * recipe.retrain.epochs
-
-
 def _on(
     run: RunDirectory, plan: Plan, shared: Shared, loaded: Loaded, grid: Grid
-) -> tuple[dict[str, Any], Floor, dict[tuple[str, int], Record], dict[str, str]]:
-    """Everything on one supernet: what it cost, its floor, its searches; who failed, and why."""
-    place = RunDirectory(run.path / "supernets" / shared.name)
-    place.path.mkdir(parents=True, exist_ok=True)
-    space = _space(plan, loaded)
-    inputs = replace(loaded.inputs, seed=shared.seed, supernet=shared.run)
-    loaded = replace(loaded, inputs=inputs)
-    stage = inputs.recipe.supernet
-    net = build(loaded.fresh(stage), space, len(loaded.task.data.classes), stage, shared.seed)
-    net = net.to(loaded.task.device)
-    if not (place.path / STAGES).is_file():
-        passes = 0 if shared.run else _training(loaded)
-        cost = supernet_stage(place, loaded, net, space, grid.part(shared.name, passes))
-        place.write_json(STAGES, {"supernet": cost})
-        grid.done(passes)
-    (place.path / "supernet.ckpt").unlink(missing_ok=True)
-    cost = place.read_json(STAGES, "supernet")["supernet"]
-    load_trained(place.path / SUPERNET, net)
-    floor = _floor(place, loaded, net, space, grid)
+) -> tuple[dict[tuple[str, int], Record], dict[str, str]]:
+    """All searches on one supernet, by label and seed; and who failed, and why."""
     done: dict[tuple[str, int], Record] = {}
-    todo = []
+    todo: list[Cell] = []
+    known: Known = {}
     for cell in plan.cells(shared):
         where = run.path / cell.place / SEARCHED
         if where.is_file():
-            done[cell.entrant.label, cell.seed] = Record.from_dict(_read(where))
+            record = Record.from_dict(_read(where))
+            known |= {t.key: (t.result, t.evaluating) for t in record.trials}
+            done[cell.entrant.label, cell.seed] = record
         else:
             todo.append(cell)
-    known: Known = {}
-    for record in done.values():
-        known |= {t.key: (t.result, t.evaluating) for t in record.trials}
+    place = RunDirectory(run.path / "supernets" / shared.name)
     failed: dict[str, str] = {}
+    if not todo and (place.path / FLOOR).is_file():
+        return done, failed
+    loaded = replace(loaded, inputs=replace(loaded.inputs, seed=shared.seed, supernet=shared.run))
+    net = _trained(place, _space(plan, loaded), loaded, grid)
     passes = plan.trials * len(loaded.task.data.val)
     for number, cell in enumerate(todo, start=1):
-        if cell.entrant.label not in failed:
+        label = cell.entrant.label
+        if label not in failed:
             told = grid.part(f"[{number}/{len(todo)}] {cell}", passes)
             try:
-                found = _search(run.path / cell.place, plan, cell, loaded, net, known, told)
+                record = _search(run.path / cell.place, plan, cell, loaded, net, known, told)
             except (StrategyError, SpaceError) as e:
-                failed[cell.entrant.label] = f"on {shared.name} with seed {cell.seed}: {e}"
+                failed[label] = f"on {shared.name} with seed {cell.seed}: {e}"
             else:
-                done[cell.entrant.label, cell.seed] = found
-                known |= {t.key: (t.result, t.evaluating) for t in found.trials}
+                done[label, cell.seed] = record
+                known |= {t.key: (t.result, t.evaluating) for t in record.trials}
         grid.done(passes)
-    return cost, floor, done, failed
+    return done, failed
 
 
-def _floor(place: RunDirectory, loaded: Loaded, net: Supernet, space: Space, grid: Grid) -> Floor:
+def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> Supernet:
+    """A supernet with its weights, trained or copied unless it was; and what its noise is."""
+    place.path.mkdir(parents=True, exist_ok=True)
+    inputs, task = loaded.inputs, loaded.fed(loaded.inputs.recipe.search)
+    stage = inputs.recipe.supernet
+    net = build(loaded.fresh(stage), space, len(task.data.classes), stage, inputs.seed)
+    net = net.to(task.device)
+    if not (place.path / STAGES).is_file():
+        passes = 0 if inputs.supernet else _training(loaded)
+        report = grid.part(place.path.name, passes)
+        place.write_json(STAGES, {"supernet": supernet_stage(place, loaded, net, space, report)})
+        grid.done(passes)
+    (place.path / "supernet.ckpt").unlink(missing_ok=True)
+    load_trained(place.path / SUPERNET, net)
     if not (place.path / FLOOR).is_file():
-        task = loaded.fed(loaded.inputs.recipe.search)
         archs = space.sample(np.random.default_rng([0, ARCHS]), ARCHS, prior="paper")
         found = {
             split: [evaluate(net, arch, task, split).accuracy for arch in archs]
@@ -249,8 +243,7 @@ def _floor(place: RunDirectory, loaded: Loaded, net: Supernet, space: Space, gri
         }
         place.write_json(FLOOR, found)
         grid.done(ARCHS * (len(task.data.val) + len(task.data.test)))
-    told = place.read_json(FLOOR, "val", "test")
-    return Floor(tuple(told["val"]), tuple(told["test"]))
+    return net
 
 
 def _search(
@@ -299,47 +292,6 @@ def _search(
     write_atomic(place / SEARCHED, (json.dumps(record.to_dict()) + "\n").encode())
     (place / "search.ckpt").unlink(missing_ok=True)
     return record
-
-
-def _retrained(
-    out: Path,
-    plan: Plan,
-    records: Mapping[Place, Record],
-    loaded: Loaded,
-    grid: Grid,
-) -> Iterator[tuple[tuple[str, int], Retrained]]:
-    """Winners trained alone; one that several entrants found with one seed, once."""
-    labels = {entrant.label for entrant in plan.entrants}
-    wanted: dict[tuple[str, int], Arch] = {}
-    for (label, _, seed), record in records.items():
-        if seed in plan.retrain_seeds and label in labels:
-            wanted.setdefault((record.winner.digest, seed), record.winner)
-    recipe, passes = loaded.inputs.recipe, _retraining(loaded)
-    places = {key: RunDirectory(out / "retrained" / key[0] / f"seed-{key[1]}") for key in wanted}
-    grid.rest(passes * sum(not (p.path / RETRAINED).is_file() for p in places.values()))
-    for number, ((digest, seed), arch) in enumerate(wanted.items(), start=1):
-        place = places[digest, seed]
-        place.path.mkdir(parents=True, exist_ok=True)
-        if not (place.path / RETRAINED).is_file():
-            trained = retrain(
-                arch,
-                loaded.fresh(recipe.retrain),
-                loaded.fed(recipe.retrain),
-                recipe.retrain,
-                seed=seed,
-                checkpoint=place.path / "retrain.ckpt",
-                report=grid.part(f"[{number}/{len(wanted)}] winner {digest} · seed {seed}", passes),
-                on=recipe.retrain_on,
-            )
-            told = {"arch": arch.to_dict(), "test": trained.result.to_dict()}
-            place.write_json(RETRAINED, told | asdict(trained.log))
-            grid.done(passes)
-        (place.path / "retrain.ckpt").unlink(missing_ok=True)
-        told = place.read_json(RETRAINED, "test", "passes", "seconds")
-        yield (
-            (digest, seed),
-            Retrained(Result(**told["test"]), told["passes"], told["seconds"]),
-        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,20 +15,8 @@ from noahnas.compare.importance import mean_importance, scores_of
 from noahnas.compare.measures import Measures
 from noahnas.compare.plan import origins
 from noahnas.compare.run import Found
-from noahnas.compare.statistics import (
-    ALPHA,
-    FEW,
-    LEVEL,
-    Array,
-    band,
-    binomial_error,
-    cliffs_delta,
-    holm,
-    interval,
-    sign_flip,
-    smallest_p,
-    verdict,
-)
+from noahnas.compare.statistics import FEW, LEVEL, Array, band, binomial_error, interval
+from noahnas.compare.versus import tests
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.diagnose import binding
 from noahnas.rundir import versions
@@ -43,7 +31,9 @@ RULES = (
     "An architecture proposed again costs nothing and is not scored again. Each strategy is "
     "charged the full price of its evaluations, also where another one's are looked up.",
     "The winner is the arch of best validation accuracy; ties go to the lower loss.",
-    "Winners are retrained with one recipe on {retrain_on} and tested once, at the last epoch.",
+    "Winners are retrained with one recipe on {retrain_on} and tested once, at the last epoch. "
+    "Test images are seen once more, under the shared weights, to measure how optimistic val "
+    "accuracies of winners are; nothing is chosen by them.",
 )
 
 
@@ -65,7 +55,7 @@ def summary(found: Found) -> dict[str, Any]:
         "supernets": _supernets(m),
         "table": {label: _row(m, label) for label in m.labels},
         "curves": {axis: _curves(m, axis) for axis in AXES},
-        "tests": _tests(m),
+        "tests": tests(m),
         "optimism": {label: _optimism(m, label) for label in m.labels},
         "noise": _noise(m),
         "winners": _winners(m),
@@ -158,76 +148,6 @@ def _curves(m: Measures, axis: str) -> dict[str, Any]:
             key: [None if np.isnan(v) else float(v) for v in row] for key, row in rows.items()
         }
     return told
-
-
-# --- tests -----------------------------------------------------------------------------------
-
-
-def _tests(m: Measures) -> dict[str, Any]:
-    """Each entrant against one of them, at equal cost, for each measure a family of its own."""
-    against = m.found.plan.against
-    if against not in m.labels:
-        return {"against": against, "reason": f"{against} takes no part", "measures": {}}
-    if len(m.labels) == 1:
-        return {"against": against, "reason": "there is nothing to test", "measures": {}}
-    equal = {label: m.at_equal_passes(label) for label in m.labels}
-    measures = {"val at equal cost": _family(m, equal, m.images["val"])}
-    tested = {label: test for label in m.labels if (test := m.test(label)) is not None}
-    if tested:
-        measures["test, retrained"] = _family(m, tested, m.images["test"])
-    return {
-        "against": against,
-        "alpha": ALPHA,
-        "how": (
-            "exact two-sided sign-flip test of differences paired by (supernet, seed), "
-            "Holm-corrected over strategies within a measure"
-        ),
-        "measures": measures,
-    }
-
-
-def _family(m: Measures, values: dict[str, Array], images: int) -> list[dict[str, Any]]:
-    base = values[m.found.plan.against]
-    rows = []
-    for label, own in values.items():
-        if label == m.found.plan.against:
-            continue
-        if np.isnan(own).any() or np.isnan(base).any():
-            rows.append({"label": label, "reason": "nothing scored within the budget of passes"})
-            continue
-        steps = np.round((own - base) * images).astype(int)  # (S, n), in images
-        by_supernet = steps.sum(axis=1)  # (S)
-        delta = cliffs_delta(own, base)
-        rows.append(
-            {
-                "label": label,
-                "pairs": steps.size,
-                "unequal": int((steps != 0).sum()),
-                "difference": interval(own - base).to_dict(),
-                "p": sign_flip(steps.ravel().tolist()),
-                "smallest_p": smallest_p(steps.size),
-                "cliffs_delta": delta,
-                "superiority": (delta + 1) / 2,
-                "supernets": {
-                    "p": sign_flip(by_supernet.tolist()),
-                    "smallest_p": smallest_p(len(by_supernet)),
-                },
-            }
-        )
-    tested = [row for row in rows if "p" in row]
-    for key in ("p", "smallest_p"):
-        corrected = holm([row[key] for row in tested])
-        for row, value in zip(tested, corrected, strict=True):
-            row[f"{key}_corrected"] = value
-    for row in tested:
-        row["verdict"] = verdict(
-            row["difference"]["mean"],
-            row["p_corrected"],
-            row["pairs"],
-            row["unequal"],
-            len(tested),
-        )
-    return rows
 
 
 # --- noise -----------------------------------------------------------------------------------
@@ -353,11 +273,17 @@ def _notes(m: Measures, told: dict[str, Any]) -> Iterator[str]:
                 f"{label} had no more to propose after {evaluations:.0f} evaluations (in "
                 f"{int(ended.sum())} of {ended.size} searches); its curve goes on level."
             )
-    ranks = [n for n, f in told["noise"]["by_supernet"].items() if f["sd"] <= f["binomial"]]
+    for label in m.labels:
+        if label != plan.against in m.labels and (m.val(label) == m.val(plan.against)).all():
+            yield (
+                f"{label} scored what {plan.against} did in every pair: both begin with the same "
+                "draws, and the budget may end before they part."
+            )
+    ranks = [n for n, f in told["noise"]["by_supernet"].items() if f["sd"] <= f["per_arch"]]
     if ranks:
         yield (
-            f"On {', '.join(ranks)} random architectures differ by no more than the noise of the "
-            "validation split: searches rank noise there."
+            f"On {', '.join(ranks)} random architectures differ on val by no more than val and "
+            "test differ about one of them: searches rank noise there."
         )
     for label, why in plan.left_out.items():
         yield f"{label} takes no part: {why}"

@@ -115,7 +115,7 @@ def _tests(told: Told) -> list[Sheet]:
         lines = []
         for row in rows:
             if "reason" in row:
-                lines.append((row["label"], *("–",) * 5, row["reason"]))
+                lines.append((row["label"], *("–",) * 6, row["reason"]))
                 continue
             lines.append(
                 (
@@ -125,6 +125,7 @@ def _tests(told: Told) -> list[Sheet]:
                     f"{row['cliffs_delta']:+.2f}",
                     p_value(row["p"]),
                     f"{p_value(row['p_corrected'])} (≥ {p_value(row['smallest_p_corrected'])})",
+                    beyond(row["supernets"]),
                     row["verdict"],
                 )
             )
@@ -138,6 +139,7 @@ def _tests(told: Told) -> list[Sheet]:
                     "Cliff's δ",
                     "p",
                     "Holm's p (smallest attainable)",
+                    "p over supernets",
                     "verdict",
                 ),
                 tuple(lines),
@@ -262,6 +264,13 @@ def number(value: Told | None, places: int, times: float = 1, sign: str = "") ->
 def p_value(p: float) -> str:
     """Three digits, or that it is smaller."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def beyond(supernets: Told) -> str:
+    """What can be said of other supernets, whole ones being flipped."""
+    if supernets["smallest_p"] == 1:
+        return "–"
+    return f"{p_value(supernets['p'])} (≥ {p_value(supernets['smallest_p'])})"
 
 
 def _plain(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -30,7 +31,7 @@ def plots(told: Told) -> dict[str, bytes]:
         "genes": genes,
     }
     found = {}
-    style = {"svg.hashsalt": "noahnas", "svg.fonttype": "none"}  # the same bytes each time
+    style: Any = {"svg.hashsalt": "noahnas", "svg.fonttype": "none"}  # the same bytes each time
     with mpl.rc_context(style):
         for name, draw in drawn.items():
             figure = draw(told)
@@ -56,10 +57,11 @@ def curves(told: Told) -> Figure:
                 for key in ("mean", "low", "high")
             )
             colour, dash = style_of(i)
-            ax.plot(at, mean, color=colour, linestyle=dash, label=label, linewidth=1.6)
-            ax.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+            line = {"color": colour, "linestyle": dash, "drawstyle": "steps-post"}
+            ax.plot(at, mean, label=label, linewidth=1.6, **line)
+            ax.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0, step="post")
         ax.set_xlabel("distinct evaluations" if axis == "evaluations" else "passes")
-        _clean(ax)
+        _clean(ax, "y")
     axes[0].set_ylabel(f"best val accuracy so far, %\n({told['given']})")
     axes[1].legend(frameon=False, fontsize=SIZE)
     _caption(figure, told)
@@ -100,7 +102,7 @@ def differences(told: Told) -> Figure:
         ax.set_yticks(range(len(rows)), [row["label"] for row in rows])
         ax.set_ylim(len(rows) - 0.4, -0.7)
         ax.set_xlabel(f"{measure}: points above {told['tests']['against']}")
-        _clean(ax)
+        _clean(ax, "x")
     _caption(figure, told)
     return figure
 
@@ -108,7 +110,7 @@ def differences(told: Told) -> Figure:
 def winners(told: Told) -> Figure:
     """How often winners use each module in each block (left), and how wide (right)."""
     entrants = told["winners"]["entrants"] | {
-        "random feasible archs": {"modules": told["winners"]["random"]["modules"]}
+        "random feasible draws": {"modules": told["winners"]["random"]["modules"]}
     }
     modules, blocks = list(told["winners"]["random"]["modules"]), told["winners"]["blocks"]
     height = (0.8 + 0.24 * len(modules)) * len(entrants) + 0.5
@@ -119,9 +121,10 @@ def winners(told: Told) -> Figure:
         share = np.array([table[m]["share"] for m in modules])  # (modules, blocks)
         dims = np.array([table[m]["dim"] for m in modules])  # (modules, blocks)
         most = np.array([table[m]["most"] for m in modules])  # (modules, blocks)
+        who = "winners" if label in told["winners"]["entrants"] else "archs"
         told_parts = (
-            (share, share, "share of winners", lambda v: f"{100 * v:.0f}"),
-            (dims / np.maximum(most, 1), dims, "mean dim where used", lambda v: f"{v:.3g}"),
+            (share, 100 * share, f"share of {who}, %", "{:.0f}"),
+            (dims / np.maximum(most, 1), dims, "mean dim where used", "{:.3g}"),
         )
         for ax, (heat, numbers, what, form) in zip(row, told_parts, strict=True):
             ax.imshow(heat, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -129,11 +132,9 @@ def winners(told: Told) -> Figure:
                 if value:
                     colour = "white" if heat[y, x] > 0.6 else INK
                     size = SIZE - 2 if blocks > 8 else SIZE
-                    ax.text(
-                        x, y, form(value), ha="center", va="center", fontsize=size, color=colour
-                    )
-            unit = ", %" if what.startswith("share") else ""
-            ax.set_title(f"{label}: {what}{unit}", fontsize=SIZE + 1, loc="left")
+                    where = {"ha": "center", "va": "center"}
+                    ax.text(x, y, form.format(value), fontsize=size, color=colour, **where)
+            ax.set_title(f"{label}: {what}", fontsize=SIZE + 1, loc="left")
             ax.set_yticks(range(len(modules)), modules, fontsize=SIZE)
             ax.set_xticks(range(blocks), [str(b) for b in range(blocks)], fontsize=SIZE)
             ax.tick_params(length=0)
@@ -159,7 +160,7 @@ def genes(told: Told, most: int = 15) -> Figure:
     ax.set_yticks(range(len(shares)), [name for name, _ in shares], fontsize=SIZE)
     ax.invert_yaxis()
     ax.set_xlabel("share of the variance of val accuracy, %, main effects")
-    _clean(ax)
+    _clean(ax, "x")
     _caption(figure, told)
     return figure
 
@@ -169,9 +170,9 @@ def style_of(i: int) -> tuple[str, str]:
     return COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
 
 
-def _clean(ax: Axes) -> None:
+def _clean(ax: Axes, grid: Literal["x", "y"]) -> None:
     ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(visible=True, axis="x" if ax.get_yticklabels() else "y", alpha=0.2)
+    ax.grid(visible=True, axis=grid, alpha=0.2)
 
 
 def _caption(figure: Figure, told: Told) -> None:
@@ -181,4 +182,5 @@ def _caption(figure: Figure, told: Told) -> None:
         f"supernets, val split, seeds; {about['trials']} evaluations and {about['passes']:,} "
         f"passes each · {about['digest']}"
     )
-    figure.supxlabel(text, fontsize=SIZE - 1, color=INK)
+    wide = int(figure.get_figwidth() * 17)  # characters that fit
+    figure.supxlabel("\n".join(textwrap.wrap(text, wide)), fontsize=SIZE - 1, color=INK)
