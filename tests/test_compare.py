@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from noahnas import Space
+from noahnas.compare import plan
 from noahnas.compare.importance import importance
-from noahnas.compare.plan import entrants_of
 from noahnas.compare.record import Record
+from noahnas.compare.run import affordable
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.errors import StrategyError
 from noahnas.report.comparison import number, p_value, sheets
@@ -80,28 +81,29 @@ def test_every_search_of_the_grid_is_a_study_of_its_own_within_both_budgets(
     for run in found["runs"]:
         place = out / "searches" / run["entrant"] / run["supernet"] / f"seed-{run['seed']}"
         entries = Study.journal(place / "study.journal", space).entries()
-        best = max(
-            (e.result for e in entries if e.result), key=lambda r: (r.accuracy, -r.loss)
-        )
+        best = max((e.result for e in entries if e.result), key=lambda r: (r.accuracy, -r.loss))
         assert run["val"] == best.to_dict()
         assert run["evaluations"] == 8
         assert run["passes"] == 8 * val == found["about"]["passes"]
         assert Arch.load(place / "best.yaml").digest == run["digest"]
 
 
-def test_a_strategy_s_results_do_not_depend_on_who_else_takes_part(
-    whole: tuple[Path, str], tmp_path: Path
+def test_what_cannot_run_is_left_out_and_who_else_takes_part_changes_nothing(
+    whole: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, _ = whole
-    args = ["--strategies", "evolution", "--against", "evolution", "--seeds", "1"]
+    monkeypatch.setattr(plan, "strategies", lambda: ["evolution", "ghost"])
+    out, alone = whole[0], tmp_path / "alone"
     supernet = ["--supernet", str(out / "supernets" / "supernet-1")]
-    alone = tmp_path / "alone"
-    code, _, err = invoke(
-        *("compare", *args, *supernet, "--retrain-seeds", "none", *EVOLUTION, *SMALL),
-        *("-o", str(alone)),
-    )
+    args = ["--seeds", "1", *supernet, "--retrain-seeds", "none", *EVOLUTION, *SMALL]
+    place = ["-o", str(alone)]
+    code, _, err = invoke("compare", "--strategies", "all", *args, *place)
     assert code == 0, err
-    (own,) = told(alone)["runs"]
+    found = told(alone)
+    assert list(found["table"]) == ["evolution"]
+    assert "unknown strategy 'ghost'" in found["left_out"]["ghost"]
+    assert any("ghost takes no part" in note for note in found["notes"])
+    assert found["tests"]["reason"] == "random takes no part"
+    (own,) = found["runs"]
     (beside,) = (
         run
         for run in told(out)["runs"]
@@ -109,10 +111,13 @@ def test_a_strategy_s_results_do_not_depend_on_who_else_takes_part(
     )
     assert (own["digest"], own["val"]) == (beside["digest"], beside["val"])
     assert own["passes"] == beside["passes"]  # charged in full where others' were looked up
-    assert told(alone)["given"] == "given this supernet"
-    assert told(alone)["table"]["evolution"]["test"] is None
-    assert any("One supernet" in note for note in told(alone)["notes"])
-    assert any("No winner was retrained" in note for note in told(alone)["notes"])
+    assert found["given"] == "given this supernet"
+    assert found["table"]["evolution"]["test"] is None
+    assert any("One supernet" in note for note in found["notes"])
+    assert any("No winner was retrained" in note for note in found["notes"])
+    code, _, err = invoke("compare", "--strategies", "evolution,ghost", *args, *place)
+    assert code == 2
+    assert "unknown strategy 'ghost'" in err
 
 
 def test_the_table_holds_means_of_the_runs_and_only_chosen_seeds_are_retrained(
@@ -284,52 +289,32 @@ def test_a_one_shot_strategy_pays_for_its_training_with_evaluations(
     pytest.importorskip("nni")
     out = tmp_path / "out"
     supernet = ["--supernet", str(whole[0] / "supernets/supernet-0")]
-    args = ["--strategies", "random,nni", "--seeds", "0", "--retrain-seeds", "none", *supernet]
+    args = ["--strategies", "random,nni,dear=nni", "--seeds", "0", "--retrain-seeds", "none"]
+    epochs = ["--set", "nni.epochs=1", "--set", "dear.epochs=2"]
     code, _, err = invoke(
-        "compare", *args, *SMALL, "--trials", "12", "--set", "nni.epochs=1", "-o", str(out)
+        "compare", *args, *supernet, *SMALL, *epochs, "--trials", "12", "-o", str(out)
     )
     assert code == 0, err
     found = told(out)
-    (run,) = (run for run in found["runs"] if run["entrant"] == "nni")
+    _, run, dear = found["runs"]
     val = found["about"]["images"]["val"]
     assert run["training_passes"] > 0
     assert run["evaluations"] == (12 * val - run["training_passes"]) // val < 12
-    assert run["passes"] <= found["about"]["passes"] == 12 * val
+    assert run["passes"] <= found["about"]["passes"] == 12 * val < dear["passes"]
     curve = found["curves"]["passes"]["entrants"]["nni"]["mean"]
     paid = [at for at in found["curves"]["passes"]["at"] if at < run["training_passes"]]
     assert curve[: len(paid)] == [None] * len(paid)
-    dear = [*args, *SMALL, "--trials", "3", "--set", "nni.epochs=1", "-o", str(tmp_path / "dear")]
-    assert invoke("compare", *dear)[0] == 0
-    found = told(tmp_path / "dear")
-    assert found["table"]["nni"]["val_at_equal_passes"] is None
-    assert found["tests"]["measures"]["val at equal cost"][0]["reason"]
-    assert any("nni exceeded the budget" in note for note in found["notes"])
+    assert dear["evaluations"] == 1
+    assert found["table"]["dear"]["val_at_equal_passes"] is None
+    (row,) = (r for r in found["tests"]["measures"]["val at equal cost"] if r["label"] == "dear")
+    assert "budget of passes" in row["reason"]
+    assert any("dear exceeded the budget" in note for note in found["notes"])
 
 
-class Broken:
-    """A third party's strategies: one that refuses every space, one that fails on the way."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        raise ValueError("not on this space")
-
-
-def test_with_all_what_cannot_run_is_told_and_left_out(
-    whole: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import noahnas.compare.plan as plan
-
-    monkeypatch.setattr(plan, "strategies", lambda: ["random", "ghost"])
-    supernet = ["--supernet", str(whole[0] / "supernets/supernet-0")]
-    args = ["--seeds", "0", "--retrain-seeds", "none", *supernet, *SMALL]
-    out = tmp_path / "out"
-    assert invoke("compare", "--strategies", "all", *args, "-o", str(out))[0] == 0
-    found = told(out)
-    assert list(found["table"]) == ["random"]
-    assert "unknown strategy 'ghost'" in found["left_out"]["ghost"]
-    assert any("ghost takes no part" in note for note in found["notes"])
-    code, _, err = invoke("compare", "--strategies", "random,ghost", *args, "-o", str(out))
-    assert code == 2
-    assert "unknown strategy 'ghost'" in err
+def test_what_was_spent_on_training_is_not_there_for_evaluations() -> None:
+    assert affordable(200, 200, 0) == 200
+    assert affordable(200, 200, 15_360) == 123
+    assert affordable(200, 200, 39_999) == affordable(200, 200, 50_000) == 1
 
 
 @pytest.mark.parametrize(
@@ -377,7 +362,7 @@ def test_another_s_directory_is_left_alone(whole: tuple[Path, str], tmp_path: Pa
 
 
 def test_one_strategy_may_take_part_twice_under_two_labels() -> None:
-    plain, other = entrants_of(["random", "uniform=random"], {"uniform.prior": "exact"})
+    plain, other = plan.entrants_of(["random", "uniform=random"], {"uniform.prior": "exact"})
     assert (plain.strategy, plain.options) == ("random", {})
     assert (other.label, other.strategy, other.options) == (
         "uniform",
@@ -385,7 +370,7 @@ def test_one_strategy_may_take_part_twice_under_two_labels() -> None:
         {"prior": "exact"},
     )
     with pytest.raises(StrategyError):
-        entrants_of(["=random"], {})
+        plan.entrants_of(["=random"], {})
 
 
 def test_a_record_comes_back_as_it_was(whole: tuple[Path, str]) -> None:

@@ -274,7 +274,7 @@ def _search(
     if isinstance(strategy, OneShot):
         passes, seconds = strategy.begin(net, task, place / "search.ckpt", report)
     images = len(task.data.val)
-    allowed = min(plan.trials, max(1, (plan.trials * images - passes) // images))
+    allowed = affordable(plan.trials, images, passes)
     study = Study.journal(place / "study.journal", space)
     recipe = loaded.inputs.recipe
     outcome = search(strategy, score, study, trials=allowed, batch=recipe.batch, report=report)
@@ -292,6 +292,11 @@ def _search(
     write_atomic(place / SEARCHED, (json.dumps(record.to_dict()) + "\n").encode())
     (place / "search.ckpt").unlink(missing_ok=True)
     return record
+
+
+def affordable(trials: int, images: int, spent: int) -> int:
+    """Evaluations on so many images within both budgets, passes having been spent; at least one."""
+    return max(1, min(trials, (trials * images - spent) // images))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,12 @@ def resampled(supernets: int, seeds: int, draws: int, rng: np.random.Generator) 
     return counts / (supernets * seeds)
 
 
+@lru_cache(maxsize=4)
+def _weights(supernets: int, seeds: int, draws: int, seed: int) -> Array:
+    """The same draws for every measure of a comparison."""
+    return resampled(supernets, seeds, draws, np.random.default_rng(seed))
+
+
 def interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
     """The mean of values (S, n) and its percentile interval over `resampled` supernets and seeds.
 
@@ -71,7 +78,7 @@ def interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
 def band(curves: Array, draws: int = DRAWS, seed: int = 0) -> tuple[Array, Array]:
     """Pointwise percentile intervals of the mean of curves (S, n, T); two arrays (T)."""
     supernets, seeds, points = curves.shape
-    weights = resampled(supernets, seeds, draws, np.random.default_rng(seed))
+    weights = _weights(supernets, seeds, draws, seed)
     means = weights @ curves.reshape(-1, points)  # (draws, S * n) @ (S * n, T) -> (draws, T)
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(means, ends, axis=0)  # (T), (T)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 Told = Mapping[str, Any]
 FORMATS = ("png", "svg")
+DPI = 150
 INK, SIZE = "#444444", 8  # of small print
 # Okabe & Ito's colours, which colour-blind readers tell apart; beyond eight, other dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -35,11 +36,13 @@ def plots(told: Told) -> dict[str, bytes]:
     with mpl.rc_context(style):
         for name, draw in drawn.items():
             figure = draw(told)
-            FigureCanvasAgg(figure)
+            figure.set_dpi(DPI)
+            FigureCanvasAgg(figure).draw()
+            figure.set_layout_engine("none")  # it is laid out, for both formats
             for kind in FORMATS:
                 buffer = BytesIO()
                 extra: dict[str, Any] = {"Date": None} if kind == "svg" else {}
-                figure.savefig(buffer, format=kind, dpi=150, metadata=extra)
+                figure.savefig(buffer, format=kind, dpi=DPI, metadata=extra)
                 found[f"{name}.{kind}"] = buffer.getvalue()
     return found
 
