@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noahnas.data import Split, Task
-from noahnas.errors import NoahnasError, TrainingError
+from noahnas.device import autocast
+from noahnas.errors import TrainingError
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
@@ -39,35 +39,6 @@ class Result:
         return asdict(self)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device; auto takes a GPU when there is one.
-
-    Raises:
-        NoahnasError: if the device is unknown or absent.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise NoahnasError(f"unknown device '{name}' (known: auto, cpu, cuda)")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise NoahnasError("no CUDA device here; use --device cpu or --device auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def precision(device: torch.device) -> str:
-    """The precision used on a device: bf16 where it is faster (a GPU that has it), else fp32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16"
-    return "fp32"
-
-
-def autocast(device: torch.device) -> Any:
-    """A context in which a forward runs in the device's precision."""
-    if precision(device) == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
 @torch.inference_mode()
 def evaluate(
     net: Supernet,
@@ -88,7 +59,7 @@ def evaluate(
     part = data if images is None else Split(data.images[:images], data.labels[:images])
     found = []
     for x, _ in part.batches(batch_size, task.preprocess, task.device):
-        with autocast(task.device):
+        with autocast(task.device, task.precision):
             found.append(net(x, arch).float().cpu())  # (b, classes)
     logits = torch.cat(found)  # (n, classes)
     if not torch.isfinite(logits).all():
@@ -105,7 +76,7 @@ def latency(net: Supernet, arch: Arch, task: Task, repeats: int = 5) -> float:
     seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        with autocast(task.device):
+        with autocast(task.device, task.precision):
             net(x, arch).float().cpu()  # (1, classes); on the CPU it has been computed
         seconds.append(time.perf_counter() - began)
     return 1000 * statistics.median(seconds[1:])

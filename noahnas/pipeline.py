@@ -11,9 +11,10 @@ import torch
 
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
+from noahnas.device import choose_device, default_precision
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, choose_device, evaluate, latency, precision
+from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
@@ -103,7 +104,7 @@ def described(loaded: Loaded) -> dict[str, Any]:
         "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
         "notes": loaded.task.data.notes.to_dict(),
         "device": loaded.task.device.type,
-        "precision": precision(loaded.task.device),
+        "precision": loaded.task.precision,
         "threads": torch.get_num_threads(),
     }
 
@@ -119,7 +120,7 @@ def reload(run: RunDirectory, inputs: Inputs, report: Report = lambda _: None) -
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {run.path} was begun; start a new run")
-    here = loaded.task.device.type, precision(loaded.task.device)
+    here = loaded.task.device.type, loaded.task.precision
     if here != (about["device"], about["precision"]):
         then = f"{about['device']} in {about['precision']}"
         raise RunError(
@@ -153,7 +154,8 @@ def load(inputs: Inputs, report: Report) -> Loaded:
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
-    return Loaded(inputs, backbone, Task(data, backbone.preprocess, device))
+    task = Task(data, backbone.preprocess, device, default_precision(device))
+    return Loaded(inputs, backbone, task)
 
 
 def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
-from noahnas.evaluate import Result, autocast, scored
+from noahnas.device import autocast
+from noahnas.evaluate import Result, scored
 
 PENALTIES = tuple(10.0**power for power in range(-5, 2))  # of the squared weights, in nats
 BATCH = 256  # images
@@ -58,7 +59,7 @@ def _features(backbone: Backbone, task: Task, split: Split) -> Tensor:
     vit: Any = backbone.model.eval().to(task.device)
     found = []
     for images, _ in split.batches(BATCH, task.preprocess, task.device):
-        with autocast(task.device):
+        with autocast(task.device, task.precision):
             tokens = vit.forward_features(images)  # (b, N, D)
             found.append(vit.forward_head(tokens, pre_logits=True).double().cpu())  # (b, D)
     return torch.cat(found)

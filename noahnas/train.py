@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from noahnas.augment import augmented
 from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
+from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
-from noahnas.evaluate import autocast
 from noahnas.files import write_atomic
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
@@ -113,7 +113,9 @@ def train(
                     group["lr"] = rate
                 lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
-                loss, seen = _step(net, optimizer, x, target, lessons, stage.smoothing)
+                loss, seen = _step(
+                    net, optimizer, x, target, lessons, stage.smoothing, task.precision
+                )
                 total += len(y) * loss
                 passes += PASSES_PER_TRAINING_IMAGE * seen
         losses.append(total.item() / len(split))
@@ -137,6 +139,7 @@ def _step(
     target: Tensor,
     lessons: Sequence[Lesson],
     smoothing: float,
+    precision: str,
 ) -> tuple[Tensor, int]:
     """One step by the mean loss of its lessons; that loss, and how many images were seen."""
     optimizer.zero_grad(set_to_none=True)
@@ -147,7 +150,7 @@ def _step(
         part = slice(lesson.group, None, lesson.groups)
         if not len(x[part]):
             continue
-        with autocast(x.device):
+        with autocast(x.device, precision):
             logits = net(x[part], lesson.arch)  # (b, classes)
             if lesson.distilled and taught is not None:
                 loss = F.cross_entropy(logits, taught)  # ()

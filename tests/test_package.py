@@ -18,7 +18,7 @@ ORDER = [
     ("space",),
     ("modules",),
     ("backbone",),
-    ("normalise",),
+    ("normalise", "device"),
     ("supernet",),
     ("data",),
     ("relax",),

@@ -14,8 +14,9 @@ from noahnas.backbone import load_backbone
 from noahnas.backbone.backbone import EMBEDDED
 from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
+from noahnas.device import choose_device
 from noahnas.errors import NoahnasError, RunError, TrainingError
-from noahnas.evaluate import choose_device, evaluate
+from noahnas.evaluate import evaluate
 from noahnas.policy import only, policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Progress

@@ -148,6 +148,7 @@ class Task:
     data: Dataset
     preprocess: Preprocess
     device: torch.device
+    precision: str = "fp32"  # of forwards (`noahnas.device`)
 
 
 def merge(first: Split, second: Split) -> Split:

@@ -12,8 +12,9 @@ from torch import Tensor
 from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, LoadOptions, Task, load_data
 from noahnas.data.domains import SOURCE, TARGETS, check_domains
+from noahnas.device import autocast, choose_device, default_precision
 from noahnas.errors import RunError
-from noahnas.evaluate import autocast, choose_device, scored
+from noahnas.evaluate import scored
 from noahnas.export import Tuned, load
 from noahnas.progress import Progress, Report
 from noahnas.protocols import ours
@@ -69,7 +70,10 @@ def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
         tuned = load(run).to(device)
         for number, (target, data) in enumerate(missing, start=1):
             about = {"digest": data.digest, "skipped": len(data.notes.skipped)}
-            done[target] = accuracies(tuned, Task(data, tuned.preprocess, device)) | about
+            done[target] = (
+                accuracies(tuned, Task(data, tuned.preprocess, device, default_precision(device)))
+                | about
+            )
             RunDirectory(run).write_json(FILE, done)
             report(Progress("targets", number, len(missing), target))
 
@@ -99,7 +103,7 @@ def accuracies(tuned: Tuned, task: Task) -> dict[str, Any]:
     """Test accuracy among the classes that occur in test, and among all; how many occur."""
     found = []
     for x, _ in task.data.test.batches(BATCH, task.preprocess, task.device):
-        with autocast(task.device):
+        with autocast(task.device, task.precision):
             found.append(tuned(x).float().cpu())  # (b, classes)
     logits, labels = torch.cat(found), task.data.test.labels  # (n, classes), (n)
     occur = labels.unique()  # (k), ascending
