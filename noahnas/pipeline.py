@@ -90,6 +90,8 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         RunError: if it is no run, another process is at work in it, or its inputs have changed.
     """
     run = RunDirectory.open(path)
+    if run.about.get("command") == "compare":
+        raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file():
         return run.read_json("result.json", "arch", "test", "cost")
     return _stages(run, reload(run, Inputs.from_dict(run.about["inputs"]), report), report)

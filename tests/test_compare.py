@@ -17,10 +17,12 @@ import pytest
 from noahnas import Space
 from noahnas.compare import plan
 from noahnas.compare.importance import importance
+from noahnas.compare.progress import Grid
 from noahnas.compare.record import Record
 from noahnas.compare.run import affordable
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.errors import StrategyError
+from noahnas.progress import Progress
 from noahnas.report.comparison import number, p_value, sheets
 from noahnas.report.comparison_plots import plots
 from noahnas.space import Arch
@@ -358,6 +360,12 @@ def test_another_s_directory_is_left_alone(whole: tuple[Path, str], tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_search_command_on_a_comparison_names_the_right_one(whole: tuple[Path, str]) -> None:
+    code, _, err = invoke("search", "--resume", str(whole[0]))
+    assert code == 2
+    assert f"noahnas compare --resume {whole[0]}" in err
+
+
 # --- parts -----------------------------------------------------------------------------------
 
 
@@ -423,6 +431,19 @@ def test_figures_are_told_with_their_interval_or_without_one() -> None:
     assert number({"mean": 0.5, "low": None, "high": None}, 1, 100) == "50.0"
     assert number(None, 1) == "–"
     assert p_value(0.0001) == "< 0.001"
+
+
+def test_progress_tells_how_much_of_the_whole_grid_is_done() -> None:
+    told: list[Progress] = []
+    grid = Grid(told.append, 40_000)
+    first = grid.part("first", 10_000)
+    first(Progress("one-shot", 3, 4, ""))  # of no known share
+    first(Progress("search", 5, 10, "best"))
+    grid.done(10_000)
+    grid.rest(10_000)  # less is left than was thought
+    grid.part("second", 10_000)(Progress("retrain", 1, 2, ""))
+    assert [(p.done, p.total) for p in told] == [(0, 40), (5, 40), (15, 20)]
+    assert "first · search 5/10 · best" in told[1].note
 
 
 def test_a_table_in_markdown_has_as_many_cells_in_every_row(whole: tuple[Path, str]) -> None:

@@ -10,7 +10,7 @@ from noahnas.compare.plan import Plan
 from noahnas.compare.run import Found, begun, carry_out
 from noahnas.compare.summary import summary
 from noahnas.files import write_atomic
-from noahnas.progress import Report, silent
+from noahnas.progress import Progress, Report, silent
 
 __all__ = ["Found", "Plan", "begun", "carry_out", "compare", "resume", "summary", "write"]
 
@@ -23,8 +23,11 @@ def compare(
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
-    told = summary(carry_out(out, plan, forgiving=forgiving, report=report))
+    found = carry_out(out, plan, forgiving=forgiving, report=report)
+    report(Progress("report", 0, 1, "intervals, tests, genes, plots"))
+    told = summary(found)
     write(out, told)
+    report(Progress("report", 1, 1, str(out)))
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -67,7 +68,7 @@ def importance(space: Space, scores: Mapping[tuple[int, ...], float]) -> dict[st
         except ImportError:
             return "scikit-learn is not installed: pip install scikit-learn"
         found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-    return {name: float(share) for name, share in found.items()}
+    return {name: float(share) if math.isfinite(share) else 0.0 for name, share in found.items()}
 
 
 def mean_importance(

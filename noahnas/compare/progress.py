@@ -5,7 +5,7 @@ from __future__ import annotations
 from noahnas.progress import Progress, Report
 
 UNIT = 1000  # passes in a step of the bar
-STAGES = ("supernet", "search", "retrain")  # whose steps are shares of a part
+STAGES = ("supernet", "noise floor", "search", "retrain")  # whose steps are shares of a part
 
 
 class Grid:

@@ -30,7 +30,7 @@ from noahnas.pipeline import (
     reload,
     supernet_stage,
 )
-from noahnas.progress import Report, silent
+from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
 from noahnas.space import Space
@@ -237,12 +237,15 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     load_trained(place.path / SUPERNET, net)
     if not (place.path / FLOOR).is_file():
         archs = space.sample(np.random.default_rng([0, ARCHS]), ARCHS, prior="paper")
-        found = {
-            split: [evaluate(net, arch, task, split).accuracy for arch in archs]
-            for split in ("val", "test")
-        }
+        passes = ARCHS * (len(task.data.val) + len(task.data.test))
+        report = grid.part(place.path.name, passes)
+        found: dict[str, list[float]] = {"val": [], "test": []}
+        for number, arch in enumerate(archs, start=1):
+            for split, scores in found.items():
+                scores.append(evaluate(net, arch, task, split).accuracy)
+            report(Progress("noise floor", number, ARCHS, "random archs"))
         place.write_json(FLOOR, found)
-        grid.done(ARCHS * (len(task.data.val) + len(task.data.test)))
+        grid.done(passes)
     return net
 
 
