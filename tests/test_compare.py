@@ -18,10 +18,11 @@ from noahnas import Space
 from noahnas.compare import plan
 from noahnas.compare.importance import importance
 from noahnas.compare.progress import Grid
-from noahnas.compare.record import Record
+from noahnas.compare.record import Record, Scored
 from noahnas.compare.run import affordable
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.errors import StrategyError
+from noahnas.evaluate import Result
 from noahnas.progress import Progress
 from noahnas.report.comparison import number, p_value, sheets
 from noahnas.report.comparison_plots import plots
@@ -391,6 +392,24 @@ def test_a_record_comes_back_as_it_was(whole: tuple[Path, str]) -> None:
         assert evaluations == list(range(1, 9))
         assert max(scores) == record.val.accuracy
         assert spent[-1] == record.passes
+
+
+def test_a_trial_on_fewer_images_is_charged_its_share_of_an_evaluation() -> None:
+    def trial(digest: str, images: int | None, accuracy: float) -> Scored:
+        passes = images or 200
+        return Scored(digest, (), images, Result(accuracy, 0, 0, 9, passes, "val"), 0.1, 0.2)
+
+    trials = (
+        trial("a", 50, 0.9),
+        trial("b", 50, 0.2),
+        trial("a", None, 0.6),
+        trial("b", None, 0.7),
+    )
+    val = trials[3].result
+    record = Record(trials, 600, 5.0, Arch(), val, val, 200, False)
+    assert record.whole() == ([0.6, 0.7], [1.5, 2.5], [600 + 300, 600 + 500])
+    assert record.passes == 600 + 500
+    assert record.seconds == pytest.approx(5 + 4 * 0.3)
 
 
 def test_usage_counts_how_often_and_how_wide(space: Space) -> None:

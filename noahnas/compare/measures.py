@@ -116,7 +116,7 @@ class Measures:
             if axis == "passes":
                 return area(scores, spent, self.budget, self.chance)
             # The arch under evaluation counts when it is known: the first one at evaluation 1.
-            known = [number - 1 for number in evaluations]
+            known = [max(spent_on - 1, 0.0) for spent_on in evaluations]
             return area(scores, known, self.trials, self.chance)
 
         return self.array(label, under)

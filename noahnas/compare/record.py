@@ -61,16 +61,19 @@ class Record:
         took = sum(trial.asking + trial.evaluating for trial in self.trials)
         return self.training_seconds + took
 
-    def whole(self) -> tuple[list[float], list[int], list[int]]:
-        """Accuracies of trials scored on all of val, and what each came after: trials, passes."""
+    def whole(self) -> tuple[list[float], list[float], list[int]]:
+        """Accuracies of trials on all of val, and what had been spent: evaluations, passes.
+
+        A trial on fewer images is charged its share of an evaluation.
+        """
         scores, evaluations, spent = [], [], []
-        passes = self.training_passes
-        for number, trial in enumerate(self.trials, start=1):
+        passes = 0
+        for trial in self.trials:
             passes += trial.result.passes
             if trial.images is None:
                 scores.append(trial.result.accuracy)
-                evaluations.append(number)
-                spent.append(passes)
+                evaluations.append(passes / self.val.passes)
+                spent.append(self.training_passes + passes)
         return scores, evaluations, spent
 
     def to_dict(self) -> dict[str, Any]:

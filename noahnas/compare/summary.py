@@ -27,7 +27,7 @@ RULES = (
     "All strategies search the same supernets, score on the same validation images, obey the same "
     "feasibility rule, and use the same seeds.",
     "All have the same two budgets: distinct evaluations, and passes (evaluations × validation "
-    "images). What a one-shot strategy trains is charged in passes, 3 for a training image, and "
+    "images); scoring on fewer images is charged its share of an evaluation. What a one-shot strategy trains is charged in passes, 3 for a training image, and "
     "leaves it fewer evaluations.",
     "An architecture proposed again costs nothing and is not scored again. Each strategy is "
     "charged the full price of its evaluations, also where another one's are looked up.",
@@ -250,6 +250,10 @@ def _notes(m: Measures, told: dict[str, Any]) -> Iterator[str]:
             "differ as much as seeds do: a 95 % interval covers 78 %). The tests hold for "
             "these supernets."
         )
+    training = [cost["passes"] for cost in m.found.supernets.values()]
+    yield (
+        f"Training a supernet took {max(training):,} passes; all search it, and none is charged."
+    )
     if not m.retrained_seeds:
         yield "No winner was retrained."
     elif len(m.retrained_seeds) < len(plan.seeds):
