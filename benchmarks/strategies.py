@@ -1,7 +1,7 @@
 """Strategies without a network: what asking costs, and whether they beat random search.
 
-    python benchmarks/strategies.py                  # all of it; half an hour on one core
-    python benchmarks/strategies.py --only tpe,local --seeds 5
+    python benchmarks/strategies.py                  # goes on with what results/ does not hold
+    python benchmarks/strategies.py --only "tpe; local" --seeds 5 --out look.json
 
 Scores are synthetic, over noah-vtab under a budget that 18 % of the paper prior meets. Each seed
 is another problem, the same for all strategies, and each strategy is compared with random search on
@@ -13,12 +13,13 @@ results/strategies.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from noahnas.evaluate import Result
 from noahnas.files import write_atomic
 from noahnas.search import Outcome, search
 from noahnas.strategy import Proposal, Trial, make_strategy
-from noahnas.study import Study
+from noahnas.study import Entry, Study
 
 OUT = Path(__file__).parent / "results" / "strategies.json"
 BUDGET, TRIALS, BATCH, IMAGES, SEEDS = "150k", 500, 10, 200, 20
@@ -126,40 +127,78 @@ def problem(kind: str, seed: int) -> Problem:
     return Problem(weights, pairs, float(np.mean(values)), float(np.std(values)), seed, raw.noisy)
 
 
-def searched(name: str, kind: str, seed: int, folder: Path) -> Outcome:
-    """One search through the loop and a journal, as a run does it."""
+class Remembered(Study):
+    """A study that is kept nowhere: what the journal costs is measured apart."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def entries(self) -> list[Entry]:
+        """Every trial."""
+        return list(self._entries)
+
+    def start(
+        self, proposal: Proposal, asked_at: int, asked: int, of: int, ask_seconds: float = 0.0
+    ) -> Entry:
+        """Note a proposal."""
+        number = len(self._entries)
+        entry = Entry(number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False)
+        self._entries.append(entry)
+        return entry
+
+    def finish(
+        self,
+        entry: Entry,
+        result: Result,
+        seconds: float,
+        *,
+        repeat: bool = False,
+        cost: float | None = None,
+    ) -> Entry:
+        """Note what it scored."""
+        done = replace(entry, result=result, seconds=seconds, repeat=repeat, cost=cost)
+        self._entries[entry.number] = done
+        return done
+
+
+def searched(name: str, kind: str, seed: int) -> Outcome:
+    """One search through the loop, as a run does it."""
     strategy, options, trials = SEARCHED[name]
     made = make_strategy(strategy, space(), seed, options)
-    study = Study.journal(folder / f"{name}-{kind}-{seed}", space())
     what = problem(kind, seed)
-    return search(made, what.result, study, trials=trials, batch=BATCH, images=IMAGES)
+    return search(made, what.result, Remembered(), trials=trials, batch=BATCH, images=IMAGES)
 
 
 # --- quality ---------------------------------------------------------------------------------
 
 
-def quality(names: list[str], seeds: int) -> list[dict[str, Any]]:
-    """True accuracy of what each strategy returns, for each problem and seed."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in ("separable", "pairwise"):
-            for name in names:
-                began = time.process_time()
-                found = [searched(name, kind, seed, Path(folder)) for seed in range(seeds)]
-                true = [
-                    problem(kind, s).truth(outcome.best.arch) for s, outcome in enumerate(found)
-                ]
-                rows.append({
-                    "problem": kind, "strategy": name, "seeds": seeds,
-                    "trials": SEARCHED[name][2],
-                    "evaluations": float(np.mean([o.evaluations for o in found])),
-                    "passes": float(np.mean([o.passes for o in found])),
-                    "true_accuracy": [round(t, 4) for t in true],
-                    "val_accuracy": [round(o.best.result.accuracy, 4) for o in found],
-                    "seconds": round((time.process_time() - began) / seeds, 2),
-                })  # fmt: skip
-                print(f"  {kind:10} {name:18} {np.mean(true):.3f}  {rows[-1]['seconds']} s", flush=True)
-    return compared(rows)
+def quality(
+    names: list[str],
+    seeds: int,
+    done: list[dict[str, Any]],
+    keep: Callable[[list[dict[str, Any]]], None],
+) -> list[dict[str, Any]]:
+    """True accuracy of what each strategy returns, for each problem and seed; `done` is kept."""
+    rows = list(done)
+    there = {(row["problem"], row["strategy"]) for row in done if row["seeds"] == seeds}
+    for name, kind in itertools.product(names, ("separable", "pairwise")):
+        if (kind, name) in there:
+            continue
+        began = time.process_time()
+        found = [searched(name, kind, seed) for seed in range(seeds)]
+        true = [problem(kind, s).truth(outcome.best.arch) for s, outcome in enumerate(found)]
+        rows = [row for row in rows if (row["problem"], row["strategy"]) != (kind, name)]
+        rows.append({
+            "problem": kind, "strategy": name, "seeds": seeds, "trials": SEARCHED[name][2],
+            "evaluations": float(np.mean([o.evaluations for o in found])),
+            "passes": float(np.mean([o.passes for o in found])),
+            "true_accuracy": [round(t, 4) for t in true],
+            "val_accuracy": [round(o.best.result.accuracy, 4) for o in found],
+            "seconds": round((time.process_time() - began) / seeds, 2),
+        })  # fmt: skip
+        print(f"  {kind:10} {name:18} {np.mean(true):.3f}  {rows[-1]['seconds']} s", flush=True)
+        keep(rows)
+    return rows
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -175,7 +214,9 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 continue
             gain = np.array(row["true_accuracy"]) - np.array(base["true_accuracy"])
             row["gain"], row["wins"] = float(gain.mean()), int((gain > 0).sum())
-            p[name] = float(stats.wilcoxon(gain, alternative="greater").pvalue) if gain.any() else 1.0
+            p[name] = (
+                float(stats.wilcoxon(gain, alternative="greater").pvalue) if gain.any() else 1.0
+            )
         worst = 0.0
         for i, name in enumerate(sorted(p, key=p.__getitem__)):  # Holm
             worst = max(worst, min(1.0, p[name] * (len(p) - i)))
@@ -235,39 +276,55 @@ def tables(found: Mapping[str, Any]) -> str:
         lines.append(f"| {row['strategy']} | {row['batch']} | {row['trials']} | "
                      f"{row['ms_per_trial']:.2f} | {limit} |")  # fmt: skip
     about = found["journal"]
-    lines.append(f"| the journal | – | {about['trials']} | {about['ms_per_trial']:.2f} "
-                 f"({about['wall_ms_per_trial']:.1f} with the disk) | {about['limit_ms']:g} |")  # fmt: skip
+    ms, wall = about["ms_per_trial"], about["wall_ms_per_trial"]
+    lines.append(f"| the journal | – | {about['trials']} | {ms:.2f} ({wall:.1f} by the clock, "
+                 f"disk and other work included) | {about['limit_ms']:g} |")  # fmt: skip
     for kind in ("separable", "pairwise"):
         lines += ["", f"{kind}:", "",
-                  "| strategy | evaluations | passes | true accuracy | gain over random | wins | p |",
+                  "| strategy | evaluations | passes | true accuracy | over random | wins | p |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         for row in found["quality"]:
             if row["problem"] == kind:
                 test = (f"{row['gain']:+.1%} | {row['wins']} of {row['seeds']} | {row['p']:.2g}"
                         if "gain" in row else "– | – | –")  # fmt: skip
-                lines.append(f"| {row['strategy']} | {row['evaluations']:.0f} | {row['passes']:,.0f} "
+                cost = f"{row['evaluations']:.0f} | {row['passes']:,.0f}"
+                lines.append(f"| {row['strategy']} | {cost} "
                              f"| {row['mean']:.1%} ± {row['sd']:.1%} | {test} |")  # fmt: skip
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
+    """Measure, print and write; what the file holds already is not measured again."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", help="names of strategies, joined by commas; nothing is written")
+    parser.add_argument("--only", help="names of strategies, joined by ;")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--anew", action="store_true", help="measure what is there again")
+    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(arguments)
-    names = given.only.split(",") if given.only else list(SEARCHED)
-    names = list(dict.fromkeys(["random", *names]))
+    names = [n.strip() for n in given.only.split(";")] if given.only else list(SEARCHED)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found: dict[str, Any] = {
-        "space": "noah-vtab", "budget": BUDGET, "images": IMAGES, "seeds": given.seeds,
-        "overhead": [overhead(n, b) for n in names for b in (1, BATCH) if SEARCHED[n][2] > 1],
-        "journal": journal(),
-        "quality": quality(names, given.seeds),
-    }  # fmt: skip
+    found: dict[str, Any] = {"overhead": [], "quality": []}
+    if given.out.exists():
+        found = json.loads(given.out.read_text())
+    if given.anew:
+        for what in ("overhead", "quality"):
+            found[what] = [row for row in found[what] if row["strategy"] not in names]
+    found |= {"space": "noah-vtab", "budget": BUDGET, "images": IMAGES, "batch": BATCH}
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        order = {name: i for i, name in enumerate(SEARCHED)}
+        found["quality"] = compared(sorted(rows, key=lambda row: order[row["strategy"]]))
+        write_atomic(given.out, (json.dumps(found, indent=1) + "\n").encode())
+
+    measured = {(row["strategy"], row["batch"]) for row in found["overhead"]}
+    for name, batch in itertools.product(names, (1, BATCH)):
+        if (name, batch) not in measured and SEARCHED[name][2] > 1:
+            found["overhead"].append(overhead(name, batch))
+            print(" ", found["overhead"][-1], flush=True)
+    if "journal" not in found or given.anew:
+        found["journal"] = journal()
+    keep(quality(names, given.seeds, found["quality"], keep))
     print(tables(found))
-    if not given.only:
-        write_atomic(OUT, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

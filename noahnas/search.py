@@ -179,7 +179,9 @@ class _Loop:
         entry = self.study.finish(entry, result, time.perf_counter() - began, cost=cost)
         self.note(entry)
         note = f"best val {self.whole.accuracy:.3f}" if self.whole else "none on all images yet"
-        self.report(Progress("search", min(int(self.spent + NEARLY), self.trials), self.trials, note))
+        self.report(
+            Progress("search", min(int(self.spent + NEARLY), self.trials), self.trials, note)
+        )
         return entry
 
 

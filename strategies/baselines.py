@@ -160,5 +160,3 @@ def _index(gene: Gene, dim: int, defaults: Mapping[str, Value]) -> int:
         return max([i for i, choice in enumerate(gene.choices) if int(choice or 0) <= dim] or [0])
     default = defaults[gene.attribute]
     return gene.choices.index(default) if default in gene.choices else 0
-
-

@@ -95,7 +95,9 @@ class CMAES(Strategy):
     def _sample(self, position: int, attempt: int) -> tuple[Arch, Point]:
         """An arch and the point (free genes,) that it was rounded from; the same whenever asked."""
         assert self._model  # callers have seen to it
-        self._model.reseed_rng(int(np.random.default_rng([self.seed, position, attempt]).integers(2**31)))
+        self._model.reseed_rng(
+            int(np.random.default_rng([self.seed, position, attempt]).integers(2**31))
+        )
         rounded, raw = self._model.ask()
         vector = np.zeros(len(self.space.genes), dtype=int)
         vector[self._free] = np.rint(rounded / self._steps)

@@ -43,8 +43,7 @@ class Grid(Strategy):
 
     @cached_property
     def _order(self) -> list[Arch]:
-        space = self.space
-        archs = [arch for arch in space.exact.every() if space.feasible(arch)]
+        archs = [arch for arch in self.space.exact.every() if self.space.feasible(arch)]
         order = np.random.default_rng(self.seed).permutation(len(archs))
         return [archs[i] for i in order]
 

@@ -43,10 +43,10 @@ class OptunaSampler(Strategy):
     """Proposes what a sampler of Optuna's suggests, which is made anew for each ask.
 
     The sampler sees each arch as its canonical gene vector of ordinal indices, and its accuracy. A
-    suggestion beyond the budget, or against a rule, is led back gene by gene at random; one that is known is left by a random walk,
-    since a converged sampler suggests the same again and again. Several asked for at once are shown
-    to it as running. Until `startup` trials are told, proposals are
-    draws of the paper prior.
+    suggestion beyond the budget, or against a rule, is led back gene by gene at random; one that is
+    known is left by a random walk, since a converged sampler suggests the same again and again.
+    Several asked for at once are shown to it as running. Until `startup` trials are told, proposals
+    are draws of the paper prior.
     """
 
     def __init__(self, space: Space, seed: int, startup: int) -> None:
@@ -119,6 +119,4 @@ class OptunaSampler(Strategy):
     def _study(self, storage: _Told, seed: int) -> optuna.Study:
         """The history as a study in memory, with a sampler of this ask's own."""
         storage.create_new_study([StudyDirection.MAXIMIZE], "history")
-        return optuna.load_study(
-            study_name="history", storage=storage, sampler=self.sampler(seed)
-        )
+        return optuna.load_study(study_name="history", storage=storage, sampler=self.sampler(seed))
