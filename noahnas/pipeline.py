@@ -278,9 +278,11 @@ def _search(
         Study.journal(run.path / "study.journal", space),
         trials=inputs.recipe.trials,
         batch=inputs.recipe.batch,
+        images=len(task.data.val),
         report=report,
     )
-    return {
+    front = {"front": outcome.front.to_dict()} if outcome.front else {}
+    return front | {
         "arch": outcome.best.arch.to_dict(),
         "result": outcome.best.result.to_dict(),
         "evaluations": outcome.evaluations,
@@ -353,4 +355,5 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],
         }
+        result |= {"front": found["front"]} if "front" in found else {}
     return result

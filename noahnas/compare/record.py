@@ -49,6 +49,7 @@ class Record:
     test: Result  # the winner's under the shared weights: for its optimism alone
     allowed: int  # evaluations that were within both budgets
     exhausted: bool  # it had no more to propose
+    front: Mapping[str, Any] | None = None  # of a multi-objective strategy
 
     @property
     def passes(self) -> int:
@@ -94,6 +95,7 @@ class Record:
             "test": self.test.to_dict(),
             "allowed": self.allowed,
             "exhausted": self.exhausted,
+            "front": self.front,
         }
 
     @classmethod
@@ -120,6 +122,7 @@ class Record:
             Result(**values["test"]),
             values["allowed"],
             values["exhausted"],
+            values["front"],
         )
 
 

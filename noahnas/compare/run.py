@@ -280,7 +280,15 @@ def _search(
     allowed = affordable(plan.trials, images, passes)
     study = Study.journal(place / "study.journal", space)
     recipe = loaded.inputs.recipe
-    outcome = search(strategy, score, study, trials=allowed, batch=recipe.batch, report=report)
+    outcome = search(
+        strategy,
+        score,
+        study,
+        trials=allowed,
+        batch=recipe.batch,
+        images=images,
+        report=report,
+    )
     record = Record(
         scored(study.entries(), space, known),
         passes,
@@ -290,6 +298,7 @@ def _search(
         evaluate(net, outcome.best.arch, task, "test"),
         allowed,
         outcome.exhausted,
+        outcome.front.to_dict() if outcome.front else None,
     )
     write_atomic(place / "best.yaml", outcome.best.arch.to_yaml().encode())
     write_atomic(place / SEARCHED, (json.dumps(record.to_dict()) + "\n").encode())

@@ -27,8 +27,9 @@ RULES = (
     "All strategies search the same supernets, score on the same validation images, obey the same "
     "feasibility rule, and use the same seeds.",
     "All have the same two budgets: distinct evaluations, and passes (evaluations × validation "
-    "images); scoring on fewer images is charged its share of an evaluation. What a one-shot strategy trains is charged in passes, 3 for a training image, and "
-    "leaves it fewer evaluations.",
+    "images). Scoring on fewer images is charged its share of an evaluation. What a one-shot "
+    "strategy trains is charged in passes, 3 for a training image, and leaves it fewer "
+    "evaluations.",
     "An architecture proposed again costs nothing and is not scored again. Each strategy is "
     "charged the full price of its evaluations, also where another one's are looked up.",
     "The winner is the arch of best validation accuracy; ties go to the lower loss.",
@@ -231,6 +232,7 @@ def _runs(m: Measures) -> Iterator[dict[str, Any]]:
                     "evaluations": len(record.trials),
                     "allowed": record.allowed,
                     "exhausted": record.exhausted,
+                    "front": record.front,
                     "passes": record.passes,
                     "training_passes": record.training_passes,
                     "seconds": record.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,17 @@ class Exact:
     def acceptance(self) -> float | None:
         """The share of draws so far that met the budget; None before the first."""
         return self.passed / self.drawn if self.drawn else None
+
+    @property
+    def at_most(self) -> int:
+        """How many architectures `every` yields: those feasible, or more where `reason` says so."""
+        return self._window[3]
+
+    def every(self) -> Iterator[Arch]:
+        """Every architecture once that obeys the rules and what is counted of the budget."""
+        census, low, high, total = self._window
+        for index in range(total):
+            yield Arch.trusted(census.unrank(index, low, high))
 
     def count(self, params: int | None = None) -> int:
         """As `Space.count`."""
