@@ -3,9 +3,9 @@
     python benchmarks/compare.py [--quick] [--tasks distance,count] [--work DIR] [--docs DIR]
 
 For each task a `noahnas compare`: space `demo` on `vit-nano` (the largest arch is infeasible, a
-fifth of the paper prior passes), strategies of every kind, 10 seeds × 3 supernets, 200 trials; the winners of
-3 seeds are retrained. One thread. It may be interrupted and started again: what is done is kept in
---work.
+fifth of the paper prior passes), strategies of every kind, 10 seeds × 3 supernets, 200 trials; the
+winners of 3 seeds are retrained. One thread. It may be interrupted and started again: what is done
+is kept in --work.
 
 Writes the report, its JSON and its plots to --docs/TASK, and the table of all tasks to the screen.
 `--quick` does the same with 2 seeds × 1 supernet, 12 trials and short trainings, in minutes. In
