@@ -227,12 +227,15 @@ def stopped_when(ready: Callable[[], bool], sign: int, *args: str) -> tuple[int,
         # A shell's background job ignores SIGINT, and its children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not ready() and process.poll() is None:
-        assert time.monotonic() < deadline, "what was to be interrupted never came"
-        time.sleep(0.002)
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=60)
+    deadline = time.monotonic() + 300
+    try:
+        while not ready() and process.poll() is None:
+            assert time.monotonic() < deadline, "what was to be interrupted never came"
+            time.sleep(0.002)
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     return process.returncode, out + err
 
 

@@ -267,25 +267,15 @@ def _notes(m: Measures, told: dict[str, Any]) -> Iterator[str]:
             "The budget on parameters hardly binds, so the largest architecture tends to win: "
             f"{limits['share']:.0%} of the paper prior passes."
         )
-    for label in m.labels:
-        if (m.array(label, lambda r: r.passes) > m.budget).any():
-            yield (
-                f"{label} exceeded the budget of {m.budget:,} passes by what it trains; its best "
-                "at equal passes is what it had scored by then."
-            )
-        ended = m.array(label, lambda r: r.exhausted)
-        if ended.any():
-            evaluations = m.array(label, lambda r: len(r.trials)).mean()
-            yield (
-                f"{label} had no more to propose after {evaluations:.0f} evaluations (in "
-                f"{int(ended.sum())} of {ended.size} searches); its curve goes on level."
-            )
-    for label in m.labels:
-        if label != plan.against in m.labels and (m.val(label) == m.val(plan.against)).all():
-            yield (
-                f"{label} scored what {plan.against} did in every pair: both begin with the same "
-                "draws, and the budget may end before they part."
-            )
+    yield from _spent(m)
+    base = m.val(plan.against) if plan.against in m.labels else None
+    others = [label for label in m.labels if label != plan.against]
+    same = [label for label in others if base is not None and (m.val(label) == base).all()]
+    if same:
+        yield (
+            f"In every pair {', '.join(same)} found what {plan.against} found. Many begin with the "
+            "same draws: the budget may have ended before they part, or the best was among them."
+        )
     ranks = [n for n, f in told["noise"]["by_supernet"].items() if f["sd"] <= f["per_arch"]]
     if ranks:
         yield (
@@ -294,3 +284,25 @@ def _notes(m: Measures, told: dict[str, Any]) -> Iterator[str]:
         )
     for label, why in plan.left_out.items():
         yield f"{label} takes no part: {why}"
+
+
+def _spent(m: Measures) -> Iterator[str]:
+    """Who spent more than the budget, and who had nothing to spend it on."""
+    ended: dict[int, list[str]] = {}
+    for label in m.labels:
+        over = m.array(label, lambda r: r.passes).max() - m.budget
+        if over > 0 and m.array(label, lambda r: r.training_passes).any():
+            yield (
+                f"{label} exceeded the budget of {m.budget:,} passes by what it trains; its best "
+                "at equal passes is what it had scored by then."
+            )
+        elif over > 0:
+            yield f"{label} spent {over:,.0f} passes beyond the budget in its last step."
+        if m.array(label, lambda r: r.exhausted).any():
+            most = int(m.array(label, lambda r: len(r.trials)).max())
+            ended.setdefault(most, []).append(label)
+    for most, labels in ended.items():
+        yield (
+            f"Nothing more to propose after {most} evaluation{'s' * (most > 1)}, so that the curve "
+            f"goes on level: {', '.join(labels)}."
+        )

@@ -37,7 +37,8 @@ def plots(told: Told) -> dict[str, bytes]:
         for name, draw in drawn.items():
             figure = draw(told)
             figure.set_dpi(DPI)
-            FigureCanvasAgg(figure).draw()
+            FigureCanvasAgg(figure)
+            figure.canvas.draw()
             figure.set_layout_engine("none")  # it is laid out, for both formats
             for kind in FORMATS:
                 buffer = BytesIO()
