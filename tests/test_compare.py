@@ -8,19 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from noahnas import Space
+from noahnas.backbone import load_backbone
 from noahnas.compare import plan
+from noahnas.compare.glimpse import glimpsed
 from noahnas.compare.importance import importance
 from noahnas.compare.progress import Grid
 from noahnas.compare.record import Record, Scored
 from noahnas.compare.run import affordable
 from noahnas.compare.winners import agreement, random_distance, usage
+from noahnas.data import Dataset, Split, Task
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
 from noahnas.progress import Progress
@@ -413,6 +418,20 @@ def test_a_trial_on_fewer_images_is_charged_its_share_of_an_evaluation() -> None
     assert record.whole() == ([0.6, 0.7], [1.5, 2.5], [600 + 300, 600 + 500])
     assert record.passes == 600 + 500
     assert record.seconds == pytest.approx(5 + 4 * 0.3)
+
+
+def test_of_a_large_test_split_only_some_images_are_seen_under_shared_weights() -> None:
+    labels = torch.arange(5000) % 2  # (5000)
+    large = Split(labels.reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2).to(torch.uint8), labels)
+    small = Split(large.images[:10], large.labels[:10])
+    data = Dataset("made", ("even", "odd"), small, small, large)
+    task = Task(data, load_backbone("vit-digits").preprocess, torch.device("cpu"), "fp32")
+    part = glimpsed(task).data.test
+    assert len(part) == 2000
+    assert torch.equal(part.images[:, 0, 0, 0].long(), part.labels)
+    assert 0.45 < part.labels.double().mean() < 0.55
+    assert torch.equal(glimpsed(task).data.test.labels, part.labels)
+    assert glimpsed(replace(task, data=replace(data, test=small))).data.test is small
 
 
 def test_usage_counts_how_often_and_how_wide(space: Space) -> None:

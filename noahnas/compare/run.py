@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noahnas.compare.glimpse import MOST, glimpsed
 from noahnas.compare.plan import Cell, Plan, Shared, check_same, fitting
 from noahnas.compare.progress import Grid
 from noahnas.compare.record import Known, Place, Record, scored
@@ -170,7 +171,7 @@ def _work(out: Path, plan: Plan, loaded: Loaded) -> int:
         if not (place / STAGES).is_file() and not shared.run:
             passes += _training(loaded)
         if not (place / FLOOR).is_file():
-            passes += ARCHS * (images["val"] + images["test"])
+            passes += ARCHS * (images["val"] + min(images["test"], MOST))
         for cell in plan.cells(shared):
             if not (out / cell.place / SEARCHED).is_file():
                 passes += plan.trials * images["val"]
@@ -237,6 +238,7 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     load_trained(place.path / SUPERNET, net)
     if not (place.path / FLOOR).is_file():
         archs = space.sample(np.random.default_rng([0, ARCHS]), ARCHS, prior="paper")
+        task = glimpsed(task)
         passes = ARCHS * (len(task.data.val) + len(task.data.test))
         report = grid.part(place.path.name, passes)
         found: dict[str, list[float]] = {"val": [], "test": []}
@@ -295,7 +297,7 @@ def _search(
         seconds,
         outcome.best.arch,
         outcome.best.result,
-        evaluate(net, outcome.best.arch, task, "test"),
+        evaluate(net, outcome.best.arch, glimpsed(task), "test"),
         allowed,
         outcome.exhausted,
         outcome.front.to_dict() if outcome.front else None,

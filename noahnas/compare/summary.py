@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noahnas.compare.glimpse import MOST
 from noahnas.compare.importance import mean_importance, scores_of
 from noahnas.compare.measures import Measures
 from noahnas.compare.notes import notes
@@ -35,7 +36,7 @@ RULES = (
     "charged the full price of its evaluations, also where another one's are looked up.",
     "The winner is the arch of best validation accuracy; ties go to the lower loss.",
     "Winners are retrained with one recipe on {retrain_on} and tested once, at the last epoch. "
-    "Test images are seen once more, under the shared weights, to measure how optimistic val "
+    f"Test images (at most {MOST:,}) are seen once more, under the shared weights, to measure how optimistic val "
     "accuracies of winners are; nothing is chosen by them.",
 )
 
@@ -176,7 +177,7 @@ def _noise(m: Measures) -> dict[str, Any]:
         mean = float(val.mean())
         both = np.hypot(
             binomial_error(mean, m.images["val"]),
-            binomial_error(float(test.mean()), m.images["test"]),
+            binomial_error(float(test.mean()), min(m.images["test"], MOST)),
         )
         floors[name] = {
             "archs": len(val),
