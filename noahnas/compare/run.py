@@ -40,6 +40,7 @@ from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, build
 
+FEWEST = 5  # random archs, to see a spread at all
 SEARCHED, FLOOR = "search.json", "floor.json"
 
 
@@ -171,13 +172,18 @@ def _work(out: Path, plan: Plan, loaded: Loaded) -> int:
         if not (place / STAGES).is_file() and not shared.run:
             passes += _training(loaded)
         if not (place / FLOOR).is_file():
-            passes += ARCHS * (images["val"] + min(images["test"], MOST))
+            passes += _archs(loaded) * (images["val"] + min(images["test"], MOST))
         for cell in plan.cells(shared):
             if not (out / cell.place / SEARCHED).is_file():
                 passes += plan.trials * images["val"]
             if cell.seed in plan.retrain_seeds:
                 passes += retraining_passes(loaded)
     return passes
+
+
+def _archs(loaded: Loaded) -> int:
+    """Random archs that show the noise floor: in a small comparison no more than it searches."""
+    return min(ARCHS, max(FEWEST, loaded.inputs.recipe.trials))
 
 
 def _training(loaded: Loaded) -> int:
@@ -237,15 +243,16 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     (place.path / "supernet.ckpt").unlink(missing_ok=True)
     load_trained(place.path / SUPERNET, net)
     if not (place.path / FLOOR).is_file():
-        archs = space.sample(np.random.default_rng([0, ARCHS]), ARCHS, prior="paper")
+        count = _archs(loaded)
+        archs = space.sample(np.random.default_rng([0, ARCHS]), count, prior="paper")
         task = glimpsed(task)
-        passes = ARCHS * (len(task.data.val) + len(task.data.test))
+        passes = count * (len(task.data.val) + len(task.data.test))
         report = grid.part(place.path.name, passes)
         found: dict[str, list[float]] = {"val": [], "test": []}
         for number, arch in enumerate(archs, start=1):
             for split, scores in found.items():
                 scores.append(evaluate(net, arch, task, split).accuracy)
-            report(Progress("noise floor", number, ARCHS, "random archs"))
+            report(Progress("noise floor", number, count, "random archs"))
         place.write_json(FLOOR, found)
         grid.done(passes)
     return net
