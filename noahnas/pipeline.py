@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from noahnas.backbone import Backbone, load_backbone
-from noahnas.data import LoadOptions, Task, load_data
-from noahnas.device import choose_device, default_precision
+from noahnas.backbone import load_backbone
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
-from noahnas.normalise import normalised
+from noahnas.loaded import Loaded, load, reload
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
-from noahnas.recipe import Search, Stage
 from noahnas.registry import origin
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
@@ -31,39 +28,10 @@ from noahnas.space import Arch, Space
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
-from noahnas.train import build, train
+from noahnas.train import train
 
 SUPERNET = "supernet.safetensors"
-SMALL = 5_000_000  # weights of a backbone
 STAGES = "stages.json"  # what each finished stage measured
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Inputs with what they name: backbone and task, loaded once."""
-
-    inputs: Inputs
-    backbone: Backbone
-    task: Task
-
-    def digests(self) -> dict[str, str]:
-        """By which a changed backbone or data set is told."""
-        return {"backbone": self.backbone.digest, "data": self.task.data.digest}
-
-    def about(self, space: Space) -> dict[str, Any]:
-        """What a supernet is trained for."""
-        recipe = self.inputs.recipe
-        fed = {"policy": recipe.policy, "normalise": recipe.supernet.normalise}
-        return {"space": space.to_dict()} | fed | self.digests()
-
-    def fed(self, stage: Stage | Search) -> Task:
-        """The task as a stage normalises its images."""
-        preprocess = normalised(self.task.preprocess, stage.normalise)
-        return replace(self.task, preprocess=preprocess)
-
-    def fresh(self, stage: Stage) -> Backbone:
-        """The backbone once more, with the stage's drop-path; a network takes it for itself."""
-        return load_backbone(self.inputs.backbone, stage.drop_path)
 
 
 def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[str, Any]:
@@ -94,7 +62,7 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file():
         return run.read_json("result.json", "arch", "test", "cost")
-    return _stages(run, reload(run, Inputs.from_dict(run.about["inputs"]), report), report)
+    return _stages(run, reload(run, report), report)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -111,55 +79,6 @@ def described(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def reload(run: RunDirectory, inputs: Inputs, report: Report = lambda _: None) -> Loaded:
-    """What a run that was begun needs to go on.
-
-    Raises:
-        RunError: if data, backbone, device or precision are not what they were.
-    """
-    about = run.about
-    loaded = load(replace(inputs, threads=about["threads"]), report)  # they decide sums' order
-    for what, digest in loaded.digests().items():
-        if digest != about["digests"][what]:
-            raise RunError(f"the {what} has changed since {run.path} was begun; start a new run")
-    here = loaded.task.device.type, loaded.task.precision
-    if here != (about["device"], about["precision"]):
-        then = f"{about['device']} in {about['precision']}"
-        raise RunError(
-            f"{run.path} was begun on {then}, this is {' in '.join(here)}; start a new run"
-        )
-    return loaded
-
-
-def default_threads(backbone: Backbone) -> int:
-    """One thread for a small backbone, whose operations are too short to share; else PyTorch's."""
-    size = sum(p.numel() for p in backbone.model.parameters())
-    return 1 if size < SMALL else torch.get_num_threads()
-
-
-def load(inputs: Inputs, report: Report) -> Loaded:
-    """Backbone and data of inputs; everything that can be wrong with them is found.
-
-    Raises:
-        NoahnasError: of the kind of what is wrong.
-    """
-    device = choose_device(inputs.device)
-    backbone = load_backbone(inputs.backbone)
-    torch.set_num_threads(inputs.threads or default_threads(backbone))
-    if inputs.space:
-        space = inputs.space.bind(backbone.model)
-        if inputs.strategy:
-            make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
-    if inputs.arch:
-        build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
-    size, seed = backbone.preprocess.size, inputs.split_seed
-    data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
-    if inputs.space:
-        space.bind(classes=len(data.classes)).check_budget()
-    task = Task(data, backbone.preprocess, device, default_precision(device))
-    return Loaded(inputs, backbone, task)
-
-
 def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]:
     with run.locked():
         inputs = loaded.inputs
@@ -174,15 +93,8 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
             return found
 
         if inputs.space:
-            classes = len(loaded.task.data.classes)
-            space = inputs.space.bind(loaded.backbone.model, classes=classes)
-            net = build(
-                loaded.fresh(inputs.recipe.supernet),
-                space,
-                classes,
-                inputs.recipe.supernet,
-                inputs.seed,
-            ).to(loaded.task.device)
+            space = loaded.bound(inputs.space)
+            net = loaded.supernet(space)
             stage("supernet", lambda: supernet_stage(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
@@ -344,13 +256,13 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
         best = max(marks, key=lambda epoch: marks[epoch])
         result["best_test"] = {"accuracy": marks[best], "epoch": best, "of": inputs.test_every}
     if inputs.space:
-        found, classes = done["search"], len(loaded.task.data.classes)
+        found, space = done["search"], loaded.bound(inputs.space)
         result |= {
             "space": inputs.space.name,
-            "budget": inputs.space.bind(loaded.backbone.model, classes=classes).limits[1],
+            "budget": space.limits[1],
             "strategy": inputs.strategy,
             "val": found["result"],
-            "binding": asdict(binding(inputs.space.bind(loaded.backbone.model, classes=classes))),
+            "binding": asdict(binding(space)),
             "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],

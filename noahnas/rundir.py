@@ -95,9 +95,13 @@ class RunDirectory:
         """Be the only process that writes here; a process that dies lets go by itself.
 
         Raises:
-            RunError: if another process is at work in this run.
+            RunError: if another process is at work in this run, or nothing can be written in it.
         """
-        with (self.path / "run.lock").open("w") as f:
+        try:
+            lock = (self.path / "run.lock").open("w")
+        except OSError as e:
+            raise RunError(f"{self.path} cannot be written to: {e.strerror or e}") from e
+        with lock as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

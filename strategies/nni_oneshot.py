@@ -22,7 +22,7 @@ from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
 from noahnas.files import write_atomic
 from noahnas.progress import Progress, Report
-from noahnas.relax import check_relaxable, decode, expected_params, mixture
+from noahnas.relax import check_mixture, decode, expected_params, mixture
 from noahnas.space import Arch, Space
 from noahnas.strategies.nni_space import model_space
 from noahnas.strategy import OneShot, Proposal
@@ -38,9 +38,12 @@ class NNIOneShot(OneShot):
     `method=gumbel` (GumbelDARTS) and `darts` keep a probability for each choice of each gene, and
     take turns: a step of the probabilities on a batch of val, a step of the weights on a batch of
     train. The expected number of parameters, where it exceeds the budget, is added to the loss.
-    Archs are decoded within the budget: the most probable ones for a range of prices of a
-    parameter, then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one
-    on val with the copy, and proposes those with the least loss.
+    Archs are decoded within the budget: the likeliest ones for a range of prices of a parameter,
+    then draws. `method=spos` (RandomOneShot) trains one uniform path a step, scores one on val with
+    the copy, and proposes those with the least loss.
+
+    Attributes are searched like dims. `gumbel` and `darts` compute every combination of a module's
+    attribute values in every block, in time and memory: offer few, or take spos.
 
     Rules are not part of what is trained: an arch that breaks one is led back, or drawn anew.
 
@@ -54,8 +57,8 @@ class NNIOneShot(OneShot):
 
     Raises:
         ValueError: if a number is out of range.
-        StrategyError: if nni cannot be imported, or the space lets an attribute other than dim and
-            depth vary and `method` is not spos.
+        StrategyError: if nni cannot be imported; if `method` is not spos and a module may have more
+            than 512 combinations of attribute values in a block, or adds tokens under some only.
     """
 
     summary = "NNI one-shot: Gumbel-DARTS, DARTS or single-path, decoded within the budget"
@@ -77,7 +80,7 @@ class NNIOneShot(OneShot):
         if not all(0 <= rate < math.inf for rate in (lr, arc_lr, penalty)):
             raise ValueError("lr, arc_lr and penalty are finite and at least 0")
         if method != "spos":
-            check_relaxable(space)
+            check_mixture(space)
         self.method, self.epochs, self.batch = method, epochs, batch
         self.lr, self.arc_lr, self.penalty = lr, arc_lr, penalty
         self._ranked: list[Arch] | None = None
@@ -159,7 +162,7 @@ class NNIOneShot(OneShot):
 
     def _alpha_step(self, net: Supernet, arc: torch.optim.Optimizer, batch: Batch) -> None:
         weights = self._space()
-        logits = net.eval().mixture(batch[0], mixture(self.space, weights))  # (B, classes)
+        logits = net.eval().mixture(batch[0], *mixture(self.space, weights))  # (B, classes)
         loss = F.cross_entropy(logits, batch[1])
         limit = self.space.limits[1]
         if limit is not None:
@@ -171,8 +174,8 @@ class NNIOneShot(OneShot):
 
     def _weight_step(self, net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
         with torch.no_grad():
-            weights = mixture(self.space, self._space())
-        loss = F.cross_entropy(net.train().mixture(batch[0], weights), batch[1])
+            dims, values = mixture(self.space, self._space())
+        loss = F.cross_entropy(net.train().mixture(batch[0], dims, values), batch[1])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

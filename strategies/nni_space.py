@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,35 +12,37 @@ import torch
 from torch import nn
 
 from noahnas.errors import StrategyError
-from noahnas.space import Space
-from noahnas.space.schema import Value
+from noahnas.space import Gene, Space
 
 
 def model_space(space: Space, method: str, seed: int) -> Any:
     """The genes as an NNI model space, mutated for a method; calling it gives the genes' weights.
 
-    Every gene is a module that holds an `nni.choice`; NNI's own strategy replaces it by one that
-    samples. NNI draws initial values from torch's generator, which is seeded and restored.
+    Every gene is a module that holds an `nni.choice` among the indices of its choices (NNI sorts
+    what it chooses from, and texts, numbers and None have no order); NNI's own strategy replaces
+    it by one that samples. NNI draws initial values from torch's generator, which is seeded and
+    restored.
     """
     nni = _nni()
     choice, nas, strategies, base = nni
 
-    class Gene(nas.MutableModule):  # type: ignore[misc, name-defined]
-        def __init__(self, name: str, values: Sequence[Value]) -> None:
+    class Choice(nas.MutableModule):  # type: ignore[misc, name-defined]
+        def __init__(self, position: int, gene: Gene) -> None:
             super().__init__()
-            self.gene = name
-            self.choice = choice(name.replace(".", "_").replace("-", "_"), list(values))
+            self.gene = gene
+            label = f"{position}_{gene.name}".replace(".", "_").replace("-", "_")
+            self.choice = choice(label, list(range(len(gene.choices))))
             self.add_mutable(self.choice)
 
     class Sampled(base.BaseSuperNetModule):  # type: ignore[misc, name-defined]
         """A gene whose value NNI's sampling policy decides."""
 
-        def __init__(self, gene: Gene, memo: dict[str, Any], kwargs: dict[str, Any]) -> None:
+        def __init__(self, chosen: Choice, memo: dict[str, Any], kwargs: dict[str, Any]) -> None:
             super().__init__()
-            self.gene = gene.gene
-            self.mutable_arguments = {"value": gene.choice}
+            self.gene = chosen.gene
+            self.mutable_arguments = {"index": chosen.choice}
             self.init_arguments: dict[str, Any] = {}
-            self.add_mutable(gene.choice)
+            self.add_mutable(chosen.choice)
             self.sampling_policy = kwargs["mixed_op_sampling"](self, memo, kwargs)
 
         def resample(self, memo: dict[str, Any]) -> Any:
@@ -54,13 +55,16 @@ def model_space(space: Space, method: str, seed: int) -> Any:
             return self.sampling_policy.export_probs(self, memo)
 
         def forward(self) -> Any:
-            return self.sampling_policy.forward_argument(self, "value")
+            found = self.sampling_policy.forward_argument(self, "index")
+            if method == "spos":
+                return self.gene.choices[found]
+            return {self.gene.choices[index]: weight for index, weight in found.items()}
 
     class Genes(nas.ModelSpace):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            free = [gene for gene in space.genes if len(gene.choices) > 1]
-            self.genes = nn.ModuleList(Gene(gene.name, gene.choices) for gene in free)
+            free = [pair for pair in enumerate(space.genes) if len(pair[1].choices) > 1]
+            self.genes = nn.ModuleList(Choice(position, gene) for position, gene in free)
 
         @property
         def free(self) -> list[Any]:
@@ -69,12 +73,12 @@ def model_space(space: Space, method: str, seed: int) -> Any:
 
         def extra_oneshot_hooks(self, _strategy: Any) -> list[Any]:
             def hook(module: Any, _name: str, memo: Any, kwargs: Any) -> Any:
-                return (Sampled(module, memo, kwargs), True) if type(module) is Gene else None
+                return (Sampled(module, memo, kwargs), True) if type(module) is Choice else None
 
             return [hook]
 
         def forward(self) -> dict[str, Any]:
-            free: dict[str, Any] = {module.gene: module() for module in self.free}
+            free: dict[str, Any] = {module.gene.name: module() for module in self.free}
             one = next((p.new_ones(()) for p in self.parameters()), torch.ones(()))
             fixed: dict[str, Any] = {
                 gene.name: gene.choices[0] if method == "spos" else {gene.choices[0]: one}
@@ -97,8 +101,7 @@ def model_space(space: Space, method: str, seed: int) -> Any:
             for module in self.free:
                 (alpha,) = module.arch_parameters()
                 weights = alpha.softmax(dim=0)  # (choices)
-                values = module.mutable_arguments["value"].values
-                found[module.gene] = dict(zip(values, weights, strict=True))
+                found[module.gene.name] = dict(zip(module.gene.choices, weights, strict=True))
             return found
 
         def temperature(self, share: float) -> None:

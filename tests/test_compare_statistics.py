@@ -13,7 +13,6 @@ from noahnas.compare.statistics import (
     area,
     band,
     best_so_far,
-    binomial_error,
     cliffs_delta,
     holm,
     interval,
@@ -149,11 +148,6 @@ def test_cliff_s_delta_follows_the_mann_whitney_u_within_each_supernet() -> None
     ]  # P(a > b) + P(a = b) / 2
     assert (cliffs_delta(first, second) + 1) / 2 == pytest.approx(np.mean(shares))
     assert cliffs_delta(np.ones((1, 3)), np.zeros((1, 3))) == 1.0
-
-
-def test_the_binomial_error_is_that_of_a_mean_of_hits() -> None:
-    assert binomial_error(0.3, 200) == pytest.approx(stats.binom(200, 0.3).std() / 200)
-    assert binomial_error(1.0, 200) == 0.0
 
 
 def test_the_best_so_far_is_what_was_paid_for() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,86 +10,53 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from noahnas import Arch, Space
-from noahnas.backbone import Family
+from noahnas import Arch, Space, Supernet
+from noahnas.backbone import Backbone, Family
+from noahnas.data import Dataset, Task
 from noahnas.errors import StrategyError
 from noahnas.progress import Progress
-from noahnas.relax import decode, expected_params, mixture
-from noahnas.space import Budget, ModuleSpace
+from noahnas.relax import expected_params
+from noahnas.space import Budget, Choices, ModuleSpace
 from noahnas.strategies.nni_oneshot import NNIOneShot
+from noahnas.strategies.nni_space import model_space
+from noahnas.strategy import make_strategy
 
 from .test_strategies import supernet
 
-SMALL = Space(
-    "s",
-    {"lora": ModuleSpace((0, 2), (1, 2)), "vpt": ModuleSpace((1, 3), (0, 1, 2))},
-    budget=Budget(40),
-    blocks=2,
-    width=4,
-)
+ATTRIBUTES = {
+    "adapter": ModuleSpace(
+        (0, 2, 4),
+        (2, "all"),
+        attributes={"placement": Choices(("mlp", "mlp-parallel", "attention"), "pairs")},
+    ),
+    "lora": ModuleSpace(
+        (0, 1, 4),
+        attributes={"targets": ("qkv", "q+v", "fc1+fc2"), "alpha": Choices((None, 4), "pairs")},
+    ),
+    "vpt": ModuleSpace((0, 1, 3), tie="pairs", attributes={"init": ("xavier", "normal")}),
+}
+RULES = ["at most 2 modules per block", "if vpt.dim >= 3 then vpt.init == normal"]
 
 
-def random_weights(space: Space, seed: int = 0) -> dict[str, dict[int, Tensor]]:
-    rng = np.random.default_rng(seed)
-    found = {}
-    for gene in space.genes:
-        p = rng.dirichlet(np.ones(len(gene.choices)))
-        found[gene.name] = dict(zip(gene.choices, torch.tensor(p), strict=True))
-    return found
-
-
-def every_vector(space: Space) -> list[tuple[tuple[int, ...], list[int]]]:
-    sizes = (range(len(gene.choices)) for gene in space.genes)
-    return [(v, list(v)) for v in product(*sizes)]
-
-
-def probability(space: Space, weights: dict[str, dict[int, Tensor]], vector: list[int]) -> float:
-    pairs = zip(space.genes, vector, strict=True)
-    return float(np.prod([float(weights[g.name][g.choices[i]]) for g, i in pairs]))
-
-
-def test_expected_params_is_the_mean_over_all_gene_vectors() -> None:
-    weights = random_weights(SMALL)
-    brute = sum(
-        probability(SMALL, weights, v) * SMALL.params(SMALL.decode(v))
-        for _, v in every_vector(SMALL)
-    )
-    assert float(expected_params(SMALL, weights)) == pytest.approx(brute)
-
-
-def test_a_mixture_holds_each_dim_s_marginal_probability() -> None:
-    weights = random_weights(SMALL, 1)
-    mixed = mixture(SMALL, weights)
-    for name, block, dim in (("lora", 0, 2), ("lora", 1, 2), ("vpt", 0, 0), ("vpt", 1, 3)):
-        brute = sum(
-            probability(SMALL, weights, v)
-            for _, v in every_vector(SMALL)
-            if SMALL.decode(v).dim(name, block) == dim
-        )
-        assert float(mixed[name][block][dim]) == pytest.approx(brute)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_decoding_gives_feasible_archs_and_without_a_budget_the_most_probable_one(
-    seed: int,
-) -> None:
-    weights = random_weights(SMALL, seed)
-    arrays = [np.array([float(w) for w in weights[g.name].values()]) for g in SMALL.genes]
-    archs = decode(SMALL, arrays)
-    assert archs
-    assert all(SMALL.feasible(arch) for arch in archs)
-    assert len(set(archs)) == len(archs)
-
-    def log_probability(vector: list[int]) -> float:
-        active = SMALL.active(vector)
-        trio = zip(arrays, vector, active, strict=True)
-        # Inactive genes count at their best choice: they may be anything.
-        return sum(float(np.log(p[i] if on else 1.0)) for p, i, on in trio)
-
-    free = SMALL.with_budget(10**6)
-    best = max(every_vector(SMALL), key=lambda pair: log_probability(pair[1]))[1]
-    assert SMALL.decode(best) in decode(free, arrays)
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+def test_nni_chooses_among_the_choices_of_each_gene(method: str) -> None:
+    space = Space("s", ATTRIBUTES, blocks=4, width=48)
+    found = model_space(space, method, 0)
+    free = [gene for gene in space.genes if len(gene.choices) > 1]
+    assert {g.attribute for g in free} == {"dim", "targets", "alpha", "placement", "init", "depth"}
+    assert len(found.simplify()) == len(free)
+    if method == "spos":
+        found.resample(0)
+        assert all(found()[gene.name] in gene.choices for gene in space.genes)
+        return
+    for weights in (found(), found.probabilities()):
+        assert {gene: tuple(given) for gene, given in weights.items()} == {
+            gene.name: gene.choices for gene in space.genes
+        }
+        sums = [torch.stack(list(given.values())).sum().item() for given in weights.values()]
+        assert sums == pytest.approx([1.0] * len(space.genes))
 
 
 def trained(method: str, folder: Path, space: Space, **options: float) -> NNIOneShot:
@@ -251,3 +217,110 @@ def test_a_path_is_an_arch_of_the_space(space: Space) -> None:
     paths = [strategy._path(rng) for _ in range(20)]
     assert all(isinstance(arch, Arch) and space.misfit(arch) is None for arch in paths)
     assert len(set(paths)) > 15
+
+
+# --- attributes ------------------------------------------------------------------------------
+
+
+def task_of(digits: Dataset, backbone: Backbone) -> Task:
+    return Task(digits, backbone.preprocess, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("method", ["gumbel", "darts", "spos"])
+@pytest.mark.parametrize("rules", [[], RULES])
+def test_attributes_are_searched_within_the_space_its_ties_rules_and_budget(
+    method: str, rules: list[str], backbone: Backbone, digits: Dataset, tmp_path: Path
+) -> None:
+    space = Space("s", ATTRIBUTES, budget=Budget(3000), rules=rules).bind(backbone.model)
+    torch.manual_seed(0)
+    net = Supernet(backbone.model, space, len(digits.classes))
+    strategy = make_strategy("nni", space, 0, {"method": method, "epochs": "2"})
+    assert isinstance(strategy, NNIOneShot)
+    strategy.begin(net, task_of(digits, backbone), tmp_path / "nni.ckpt")
+    assert strategy._ranked
+    assert strategy.ask(1)[0].arch == strategy._ranked[0]
+    archs = [proposal.arch for proposal in strategy.ask(40)]
+    assert len(set(archs)) == 40
+    assert all(arch in space and space.feasible(arch) for arch in archs)
+    for name, part in space.parts.items():
+        for key, offered in part.attributes.items():
+            rows = [part.filled(arch[name])[key] for arch in archs if name in arch]
+            assert {value for row in rows for value in row} >= set(offered), (name, key)
+    with torch.no_grad():
+        assert net.eval()(torch.zeros(1, 3, 16, 16), archs[0]).isfinite().all()
+
+
+def fitted(backbone: Backbone, digits: Dataset, space: Space) -> tuple[Supernet, Task]:
+    """A supernet that knows the digits: its classifier is trained, its modules change nothing."""
+    torch.manual_seed(0)
+    net, task = (
+        Supernet(backbone.model, space, len(digits.classes)).eval(),
+        task_of(digits, backbone),
+    )
+    features: list[Tensor] = []
+    handle = net.head.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+    labels = []
+    with torch.no_grad():
+        for images, targets in digits.train.batches(256, task.preprocess, task.device):
+            net(images, Arch())
+            labels.append(targets)
+    handle.remove()
+    x, y = torch.cat(features), torch.cat(labels)  # (B, D), (B)
+    optimizer = torch.optim.Adam(net.head.parameters(), 0.05)
+    for _ in range(200):
+        loss = F.cross_entropy(net.head(x), y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss < 0.5
+    return net, task
+
+
+LAYERS = {"q+v": "pairs.v.up", "fc1+fc2": "pairs.fc2.up"}
+BRANCHES = {"mlp": "up", "attention-parallel": "placed.attention-parallel.up"}
+PLANTED = [  # the last: how great the harm is; Gumbel's noise hides a small one
+    ("gumbel", "lora", "targets", LAYERS, 2.0),
+    ("darts", "adapter", "placement", BRANCHES, 0.5),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "key", "places", "harm"), PLANTED)
+@pytest.mark.parametrize("bad", [0, 1])
+def test_probabilities_move_away_from_a_value_whose_weights_do_harm(
+    method: str,
+    name: str,
+    key: str,
+    places: dict[str, str],
+    harm: float,
+    bad: int,
+    backbone: Backbone,
+    digits: Dataset,
+    tmp_path: Path,
+) -> None:
+    space = Space("s", {name: ModuleSpace((4,), attributes={key: tuple(places)})})
+    space = space.bind(backbone.model)
+    net, task = fitted(backbone, digits, space)
+    generator = torch.Generator().manual_seed(0)
+    harmful, good = list(places)[bad], list(places)[1 - bad]
+    for block in net.prompts[name]:  # type: ignore[union-attr]
+        torch.nn.init.normal_(block.get_parameter(places[harmful]), 0, harm, generator=generator)
+    strategy = NNIOneShot(space, 0, method=method, epochs=6, lr=0.0, arc_lr=0.3)  # type: ignore[arg-type]
+    strategy.begin(net, task, tmp_path / "nni.ckpt")
+    with torch.no_grad():
+        learned = strategy._space.probabilities()[f"{name}.{key}"]
+    assert float(learned[harmful]) < 0.2
+    assert strategy._ranked is not None
+    assert set(space.parts[name].filled(strategy._ranked[0][name])[key]) == {good}
+
+
+def test_a_budget_moves_the_probabilities_to_the_cheaper_value(
+    backbone: Backbone, digits: Dataset, tmp_path: Path
+) -> None:
+    part = ModuleSpace((4,), attributes={"targets": ("q", "fc1+fc2")})  # 2·D and 10·D a rank
+    space = Space("s", {"lora": part}, budget=Budget(2000)).bind(backbone.model)
+    net = Supernet(backbone.model, space, len(digits.classes))
+    strategy = NNIOneShot(space, 0, method="darts", epochs=5, lr=0.0, arc_lr=0.3)
+    strategy.begin(net, task_of(digits, backbone), tmp_path / "nni.ckpt")
+    with torch.no_grad():
+        learned = strategy._space.probabilities()["lora.targets"]
+    assert float(learned["q"]) > 0.8

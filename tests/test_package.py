@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    ("errors", "progress", "files"),
+    ("errors", "progress", "files", "ranking"),
     ("registry",),
     ("space",),
     ("modules",),
@@ -34,7 +34,9 @@ ORDER = [
     ("report",),
     ("export", "interop"),
     ("inputs",),
+    ("loaded",),
     ("pipeline",),
+    ("fidelity",),
     ("protocols",),
     ("compare",),
     ("cli",),

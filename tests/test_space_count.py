@@ -18,7 +18,9 @@ from scipy.stats import chisquare
 from noahnas import Arch, Space
 from noahnas.diagnose import check
 from noahnas.errors import SpaceError
+from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, parse_space
+from noahnas.space.batch import Batch
 
 pytestmark = pytest.mark.usefixtures("gate")
 
@@ -175,7 +177,7 @@ def test_counts_and_draws_are_those_of_brute_force(space: Space, most: int, leas
     feasible = {arch for arch, cost in costs.items() if least <= cost <= most}
     assert {arch for arch in archs if bounded.feasible(arch)} == feasible
     assert bounded.count() == len(feasible)
-    census = bounded.prices.census
+    census = bounded.prices.census(most)
     assert {Arch.trusted(census.unrank(i, least, most)) for i in range(len(feasible))} == feasible
 
 
@@ -282,24 +284,53 @@ def test_rules_obeyed_by_few_draws_do_not_stop_the_paper_prior() -> None:
     assert arch in space
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]",
-        "{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]\n"
-        "budget: {params: 0.64M}",
-        "{lora: {dim: {from: 0, to: 900, step: 1}}}\nrules: [lora.dim non-decreasing]",
-        "{adapter: {dim: {from: 1, to: 1000, step: 1}, placement: [mlp, attention]}, "
-        "lora: {dim: {from: 0, to: 500, step: 1}}}\nbudget: {params: 1M}",
-    ],
-)
-def test_large_spaces_are_counted_or_called_too_tangled_in_little_time(text: str) -> None:
-    """About a second when the machine is free; three are allowed."""
+MANY = "{from: 0, to: 999, step: 1}"
+SOME = "{from: 0, to: 40, step: 1}"
+EACH = "{{adapter: {{dim: {0}}}, lora: {{dim: {0}}}, vpt: {{dim: {0}}}}}"
+WORST = {
+    "order of 65": ("{lora: {dim: {from: 0, to: 64, step: 1}}}\nrules: [lora.dim non-decreasing]\n"
+                    "budget: {params: 0.64M}", 12),
+    "order of 129": ("{lora: {dim: {from: 0, to: 128, step: 1}}}\n"
+                     "rules: [lora.dim non-decreasing]\nbudget: {params: 0.64M}", 12),
+    "order of 1000": (f"{{lora: {{dim: {MANY}}}}}\nrules: [lora.dim non-decreasing]", 12),
+    "order, many blocks": ("{lora: {dim: {from: 0, to: 90, step: 1}}}\n"
+                           "rules: [lora.dim non-decreasing]\nbudget: {params: 100M}", 256),
+    "ranges of placements": ("{adapter: {dim: {from: 1, to: 1000, step: 1}, placement: [mlp, "
+                             f"attention]}}, lora: {{dim: {MANY}}}, vpt: {{dim: {MANY}}}}}\n"
+                             "budget: {params: 1M}", 12),
+    "ranges that follow": (EACH.format(SOME) + "\nrules: [lora.dim <= vpt.dim, "
+                           "vpt.dim <= adapter.dim]\nbudget: {params: 1M}", 12),
+    "depths by dims by blocks": (f"{{lora: {{dim: {MANY}, depth: {{from: 1, to: 256, step: 1}}, "
+                                 "from: last}}\nbudget: {params: 100M}", 256),
+    "ties of ranges": ("{lora: {dim: " + MANY + ", tie: thirds}, vpt: {dim: " + MANY +
+                       ", tie: pairs}}\nbudget: {params: {max: 40% of dearest, min: 10k}}", 12),
+    "values in order": (f"{{adapter: {{dim: {SOME}, scale: {{from: 1, to: 1000, step: 1, tie: none"
+                        "}}}\nrules: [adapter.scale non-decreasing, adapter.dim non-increasing]\n"
+                        "budget: {params: 1M}", 12),
+    "rules of all kinds": (EACH.format("{from: 0, to: 50, step: 1, }").replace(", }", "}") +
+                           "\nrules: [at most 2 modules per block, lora.dim non-decreasing, if "
+                           "vpt.depth == all then adapter.dim <= 16, adapter.depth <= lora.depth]\n"
+                           "budget: {params: {max: 40% of dearest, min: 10k}, flops: 1.1x}", 24),
+    "depths that follow": (EACH.format("{from: 0, to: 10, step: 1}") + "\nrules: [adapter.depth "
+                           "<= lora.depth, lora.depth <= vpt.depth]\nbudget: {params: 1M}", 256),
+    "rare flops": (EACH.format(SOME) + "\nbudget: {flops: 1.0001x}", 256),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", WORST)
+def test_the_worst_files_are_counted_or_called_too_tangled_within_a_second(which: str) -> None:
+    """`space check`, `show` and `sample`, each by itself, in seconds of the processor."""
+    text, blocks = WORST[which]
     Space.load("noah-vtab").price("lora", 1)  # imports are not what is timed
-    began = time.process_time()
-    with contextlib.suppress(SpaceError):
-        check(parse_space(f"name: x\nmodules: {text}"))
-    assert time.process_time() - began < 3
+
+    def sampled(space: Space) -> None:
+        space.sample(np.random.default_rng(0), 1)
+
+    for command in (check, notes, sampled):
+        began = time.process_time()
+        with contextlib.suppress(SpaceError):
+            command(parse_space(f"name: x\nmodules: {text}").bind(blocks=blocks))
+        assert time.process_time() - began < 1, command
 
 
 def test_depths_that_follow_each_other_are_counted_on_deep_backbones() -> None:
@@ -332,5 +363,77 @@ def test_where_extremes_are_not_found_draws_are_made_by_rejection() -> None:
     space = Space("s", modules, budget=Budget(600_000, flops="1.5x"), rules=["lora.dim <= vpt.dim"])
     space.prices._extremes = dict.fromkeys([("cheapest", False), ("dearest", False), FLOPS])
     assert all(space.feasible(arch) for arch in space.sample(np.random.default_rng(0), 3))
+
+
+def test_an_order_among_many_dims_is_counted_drawn_and_bounded() -> None:
+    """Rows of 12 dims of 0 to 128 whose dims > 0 do not fall: C(140, 12) + … by how many are 0."""
+    space = Space("s", {"lora": ModuleSpace(tuple(range(129)))}, rules=["lora.dim non-decreasing"])
+    assert space.size == sum(math.comb(12, k) * math.comb(127 + k, k) for k in range(13))
+    assert space.params(space.dearest) == 12 * space.price("lora", 128)
+    assert space.dearest.dims("lora") == (128,) * 12
+    assert all(arch in space for arch in space.sample(np.random.default_rng(0), 20))
+    falling = Space("s", space.modules, rules=["lora.dim non-increasing"])
+    assert falling.size == space.size
+    assert all(arch in falling for arch in falling.sample(np.random.default_rng(0), 5))
+
+
+def test_draws_in_order_are_uniform() -> None:
+    space = Space(
+        "s", {"lora": ModuleSpace((0, 1, 2))}, rules=["lora.dim non-decreasing"], blocks=3
+    )
+    archs = brute(space)
+    counts = Counter(space.sample(np.random.default_rng(0), 200 * len(archs)))
+    assert set(counts) == set(archs)
+    assert chisquare([counts[arch] for arch in archs]).pvalue > 0.001
+
+
+def test_dims_that_nothing_tells_apart_are_counted_at_once() -> None:
+    modules = {"lora": ModuleSpace(tuple(range(1000)), tuple(range(1, 257)), tie="pairs")}
+    space = Space("s", modules, blocks=256)
+    assert space.size > 1000**127
+    assert space.params(space.dearest) == 256 * space.price("lora", 999)
+    assert space.params(space.cheapest) == 0
+    assert space.sample(RNG)[0] in space
+
+
+def test_a_space_whose_rules_are_too_tangled_is_still_checked_and_drawn_from() -> None:
+    """Dims of three modules that follow each other: neither size nor extremes can be found."""
+    modules = {m: ModuleSpace(tuple(range(1, 400)), tie="all") for m in ("adapter", "lora", "vpt")}
+    rules = ["lora.dim <= vpt.dim", "vpt.dim <= adapter.dim"]
+    space = Space("s", modules, rules=rules)
+    checked = check(space)
+    assert (checked.size, checked.cheapest, checked.dearest) == (None, None, None)
+    assert checked.feasible is None
+    assert checked.reason == "the rules are too tangled to count"
+    assert checked.share == 1.0
+    assert checked.draws
+    archs = space.sample(np.random.default_rng(0), 5)
+    assert all(arch in space for arch in archs)
+    assert space.exact.acceptance
     with pytest.raises(SpaceError, match="too many cases to find the dearest: declare fewer rules"):
         _ = space.dearest
+    assert space.draw(np.random.default_rng(0)) in space
+    with pytest.raises(SpaceError, match="too many cases to count: declare fewer rules"):
+        _ = space.size
+
+
+@settings(max_examples=100)
+@given(spaces(), st.integers(0, 120), st.integers(0, 2**32))
+def test_arrays_of_gene_vectors_tell_what_each_arch_tells(
+    space: Space, most: int, seed: int
+) -> None:
+    space = space.with_budget(Budget(most, flops="1.5x"))
+    vectors = np.random.default_rng(seed).integers(space.counts, size=(20, len(space.genes)))
+    batch = Batch(space, vectors)
+    archs = [space.decode(row) for row in vectors.tolist()]
+    assert batch.obeys.tolist() == [space.obeys(arch) for arch in archs]
+    assert batch.total().tolist() == [space.params(arch) for arch in archs]
+    assert batch.total(flops=True).tolist() == [space.flops(arch) for arch in archs]
+    assert batch.feasible.tolist() == [space.feasible(arch) for arch in archs]
+
+
+def test_an_amount_replaces_the_limit_that_it_names_alone() -> None:
+    space = Space("s", {"lora": ModuleSpace((1, 2))}, budget=Budget("1M", 10, flops="1.05x"))
+    assert space.with_budget("2k").budget == Budget("2k", 10, flops="1.05x")
+    assert space.with_budget(Budget(flops="2x")).budget == Budget(flops="2x")
+    assert Space("s", space.modules).with_budget(5).budget == Budget(5)

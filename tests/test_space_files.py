@@ -23,6 +23,7 @@ from noahnas import Space
 from noahnas.cli import main
 from noahnas.diagnose import check
 from noahnas.errors import NoahnasError, SpaceError
+from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, format_space, parse_space, shipped
 from noahnas.space.budget import flops_amount, latency_amount, params_amount
 from noahnas.space.editor import json_schema
@@ -576,25 +577,95 @@ documents = st.fixed_dictionaries(
 )
 
 
-def tried(text: str) -> None:
-    """Everything that a user may do with a file, in at most a second."""
-    began = time.process_time()
-    with contextlib.suppress(NoahnasError):
-        space = parse_space(text)
+large = st.builds(
+    lambda start, count, step, more: (
+        {"from": start, "to": start + count * step, "step": step} | more
+    ),
+    st.integers(0, 3),
+    st.integers(1, 999),
+    st.integers(1, 40),
+    st.just({}) | st.fixed_dictionaries({"tie": ties}),
+)
+LARGE_RULES = [
+    "at most 1 modules per block",
+    "at most 2 modules per block",
+    *(
+        f"{m}.dim {order}"
+        for m in ("lora", "vpt")
+        for order in ("non-decreasing", "non-increasing")
+    ),
+    "lora.dim <= vpt.dim",
+    "vpt.dim <= adapter.dim",
+    "lora.depth <= vpt.depth",
+    "adapter.depth != lora.depth",
+    "if vpt.depth == all then adapter.dim <= 16",
+    "if lora.dim > 20 then vpt.dim < 9",
+]
+
+
+@st.composite
+def legal(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
+    """Large files: ranges, ties, attributes, depths from both ends, rules, budgets, many blocks."""
+    blocks = draw(st.sampled_from([4, 12, 48, 252]))
+    modules: dict[str, Any] = {}
+    for name in ("adapter", "lora", "vpt"):
+        dims = {k: v for k, v in draw(large).items() if k != "tie"}
+        modules[name] = {"dim": dims, "from": draw(st.sampled_from(["first", "last"]))}
+        modules[name]["tie"] = draw(ties)
+        if draw(st.booleans()):
+            modules[name]["depth"] = {"from": 1, "to": blocks, "step": 1}
+    if draw(st.booleans()):
+        modules["adapter"] |= {"scale": draw(large) | {"from": 1, "to": 1000, "step": 3}}
+        modules["adapter"] |= {"placement": {"choices": ["mlp", "attention"], "tie": draw(ties)}}
+    if draw(st.booleans()):
+        modules["lora"] |= {"alpha": {"from": 1, "to": 1000, "step": 1, "tie": draw(ties)}}
+        modules["lora"] |= {"targets": {"choices": ["qkv", "q+v", "fc1"], "tie": draw(ties)}}
+    file: dict[str, Any] = {"name": "x", "modules": modules}
+    rules = draw(st.lists(st.sampled_from(LARGE_RULES), unique=True, max_size=4))
+    if rules:
+        file["rules"] = rules
+    limits = [{"params": "1M"}, {"params": {"max": "40% of dearest", "min": "10k"}}]
+    limits += [{"flops": "1.01x"}, {"params": "10M", "flops": "1.1x"}]
+    if budget := draw(st.none() | st.sampled_from(limits)):
+        file["budget"] = budget
+    return file, blocks
+
+
+def tried(text: str, blocks: int = 12) -> None:
+    """Everything that a user may do with a file; each takes less than a second."""
+
+    def printed(space: Space) -> None:
         assert parse_space(format_space(space)) == space
-        space.bind(blocks=12, width=64, classes=3)
-        space.check_budget()
+        notes(space)
+
+    def drawn(space: Space) -> None:
         space.sample(np.random.default_rng(0), 2)
-    assert time.process_time() - began < 1
+
+    for command in (printed, check, drawn):
+        began = time.process_time()
+        with contextlib.suppress(NoahnasError):
+            command(parse_space(text).bind(blocks=blocks, width=64, classes=3))
+        assert time.process_time() - began < 1, command
 
 
 def test_whatever_the_grammar_is_filled_with_no_traceback_and_no_long_run() -> None:
     Space.load("noah-vtab").check_budget()  # imports are not what is timed
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=300, deadline=None)
     @given(documents)
     def fuzz(document: Any) -> None:
         tried(yaml.safe_dump(document, allow_unicode=True, sort_keys=False))
+
+    fuzz()
+
+
+def test_large_legal_files_take_less_than_a_second() -> None:
+    Space.load("noah-vtab").check_budget()  # imports are not what is timed
+
+    @settings(max_examples=25, deadline=None)
+    @given(legal())
+    def fuzz(file: tuple[dict[str, Any], int]) -> None:
+        tried(yaml.safe_dump(file[0], sort_keys=False), file[1])
 
     fuzz()
 

@@ -316,19 +316,3 @@ def test_evolution_changes_attributes_and_keeps_to_the_rules(every_gene: Space) 
     children = [p.arch for p in strategy.ask(20)]
     assert len(children) == 20
     assert all(child in every_gene for child in children)
-
-
-def test_nni_refuses_attributes_in_one_sentence_and_obeys_ties_and_rules(
-    every_gene: Space,
-) -> None:
-    for method in ("gumbel", "darts"):
-        with pytest.raises(StrategyError, match=r"relax dims and depths alone, not gate.sides"):
-            make_strategy("nni", every_gene, 0, {"method": method})
-    make_strategy("nni", every_gene, 0, {"method": "spos"})
-    modules = {name: every_gene.modules[name] for name in ("lora", "vpt")}
-    rules = ["at most 1 modules per block", "lora.dim non-decreasing"]
-    space = Space("s", modules, budget=Budget(200), rules=rules, blocks=4, width=8)
-    strategy = made("nni", space, 0)
-    archs = [p.arch for p in strategy.ask(10)]
-    assert len(archs) == 10
-    assert all(arch in space and space.feasible(arch) for arch in archs)

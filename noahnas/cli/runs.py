@@ -65,7 +65,11 @@ def search(
     ] = None,
     retrain_epochs: Epochs = None,
     budget: Annotated[
-        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
+        str | None,
+        typer.Option(
+            help="Most prompt parameters, such as 0.64M, instead of the space's; "
+            "its other limits stay."
+        ),
     ] = None,
     supernet: Annotated[
         Path | None,

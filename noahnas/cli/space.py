@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, Literal
 
 import typer
 
 from noahnas.cli.options import Json
-from noahnas.errors import NoahnasError
+from noahnas.errors import SpaceError
 
 space_app = typer.Typer(
     no_args_is_help=True,
@@ -27,18 +28,29 @@ Classes = Annotated[
 
 
 @space_app.command("list")
-def space_list(as_json: Json = False) -> None:
+def space_list(
+    blocks: Blocks = None,
+    width: Width = None,
+    backbone: Backbone = None,
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
     """List the spaces that come with noahnas, and their sizes."""
+    from noahnas.report.spaces import spaces_table
     from noahnas.space import Space, shipped
 
+    on = _binding(blocks, width, backbone, classes)
     spaces = [Space.load(name) for name in shipped()]
+    sizes = [_size(s, on) for s in spaces]
     if as_json:
-        typer.echo(json.dumps([s.to_dict() | {"size": s.size} for s in spaces], indent=2))
+        found = [s.to_dict() | {"size": size} for s, size in zip(spaces, sizes, strict=True)]
+        typer.echo(json.dumps(found, indent=2))
         return
-    from noahnas.report.spaces import spaces_table
-
-    rows = [(s.name, f"{s.size:.3g}", _limits(s), s.description) for s in spaces]
-    _print(spaces_table(rows))
+    rows = [
+        (s.name, "does not fit" if size is None else f"{size:.3g}", _limits(s), s.description)
+        for s, size in zip(spaces, sizes, strict=True)
+    ]
+    _print(spaces_table(rows, _told_of(on)))
 
 
 @space_app.command("check")
@@ -59,23 +71,27 @@ def space_check(
 
     space = _bound(file, blocks, width, backbone, classes)
     checked = check(space)
+    archs = {"cheapest": checked.cheapest, "dearest": checked.dearest}
     found: dict[str, Any] = {
         "name": space.name,
         "blocks": space.blocks,
         "width": space.width,
         "genes": len(space.genes),
         "size": checked.size,
-        "cheapest": space.params(checked.cheapest),
-        "cheapest_arch": checked.cheapest.to_dict(),
-        "dearest": space.params(checked.dearest),
-        "dearest_arch": checked.dearest.to_dict(),
+    }
+    for which, arch in archs.items():
+        found[which] = None if arch is None else space.params(arch)
+        found[f"{which}_arch"] = None if arch is None else arch.to_dict()
+    found |= {
         "budget": space.to_dict().get("budget"),
         "at_least": space.limits[0],
         "at_most": space.limits[1],
         "feasible": checked.feasible,
         "reason": checked.reason,
-        "feasible_share_of_exact_prior": checked.share,
-        "feasible_share_of_paper_prior": checked.binding.share,
+        "feasible_share_of_exact_prior": _number(checked.share),
+        "draws_of_exact_prior": checked.draws,
+        "feasible_share_of_paper_prior": _number(checked.binding.share),
+        "draws_of_paper_prior": checked.binding.draws,
         "warnings": list(checked.warnings),
     }
     if as_json:
@@ -147,13 +163,22 @@ def space_sample(
 
 
 @space_app.command("diff")
-def space_diff(first: File, second: File, as_json: Json = False) -> None:
-    """Tell what two spaces declare differently, and how large each is on ViT-B/16."""
+def space_diff(
+    first: File,
+    second: File,
+    blocks: Blocks = None,
+    width: Width = None,
+    backbone: Backbone = None,
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what two spaces declare differently, and how large each is on a backbone."""
     from noahnas.report.spaces import diff_table
     from noahnas.space import Space
 
+    on = _binding(blocks, width, backbone, classes)
     sides = [Space.load(first), Space.load(second)]
-    flat = [_flat(s.to_dict() | {"size": _size(s)}) for s in sides]
+    flat = [_flat(s.to_dict() | {"size": _size(s, on)}) for s in sides]
     keys = list(dict.fromkeys([*flat[0], *flat[1]]))
     found = {key: (flat[0].get(key), flat[1].get(key)) for key in keys}
     found = {key: pair for key, pair in found.items() if pair[0] != pair[1]}
@@ -184,11 +209,25 @@ def _bound(
     from noahnas.space import Space
 
     space = Space.load(file)
+    return space.bind(**_binding(blocks, width, backbone, classes))
+
+
+def _binding(
+    blocks: int | None, width: int | None, backbone: str | None, classes: int | None
+) -> dict[str, Any]:
+    """What to bind a space to, as `Space.bind` takes it."""
     if not backbone:
-        return space.bind(blocks=blocks, width=width, classes=classes)
+        return {"blocks": blocks, "width": width, "classes": classes}
     if blocks or width:
         raise typer.BadParameter("the backbone tells its blocks and width", param_hint="--backbone")
-    return space.bind(_model(backbone), classes=classes)
+    return {"backbone": _model(backbone), "classes": classes}
+
+
+def _told_of(on: dict[str, Any]) -> str:
+    """What sizes are told of."""
+    if "backbone" in on:
+        return f"{len(on['backbone'].blocks)} blocks"
+    return f"{on['blocks'] or 12} blocks"
 
 
 def _model(name: str) -> Any:
@@ -205,11 +244,16 @@ def _model(name: str) -> Any:
         return timm.create_model(name.partition(".")[0], pretrained=False)
 
 
-def _size(space: Any) -> int | None:
-    """The number of architectures on ViT-B/16; None if the space does not fit it."""
+def _number(share: float) -> float | None:
+    """A share as JSON holds it; None where no draw tells it."""
+    return None if math.isnan(share) else share
+
+
+def _size(space: Any, on: dict[str, Any]) -> int | None:
+    """The number of architectures on a backbone; None if it does not fit, or is not counted."""
     try:
-        size: int = space.size
-    except NoahnasError:
+        size: int = space.bind(**on).size
+    except SpaceError:
         return None
     return size
 

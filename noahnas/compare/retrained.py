@@ -10,7 +10,7 @@ from noahnas.compare.plan import Plan
 from noahnas.compare.progress import Grid
 from noahnas.compare.record import Place, Record
 from noahnas.evaluate import Result
-from noahnas.pipeline import Loaded
+from noahnas.loaded import Loaded
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
 from noahnas.space import Arch

@@ -21,16 +21,8 @@ from noahnas.errors import RunError, SpaceError, StrategyError
 from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import load_trained
 from noahnas.files import write_atomic
-from noahnas.pipeline import (
-    STAGES,
-    SUPERNET,
-    Loaded,
-    cost_of_other,
-    described,
-    load,
-    reload,
-    supernet_stage,
-)
+from noahnas.loaded import Loaded, load, reload
+from noahnas.pipeline import STAGES, SUPERNET, cost_of_other, described, supernet_stage
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
@@ -38,7 +30,7 @@ from noahnas.space import Space
 from noahnas.strategy import OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
-from noahnas.train import PASSES_PER_TRAINING_IMAGE, build
+from noahnas.train import PASSES_PER_TRAINING_IMAGE
 
 FEWEST = 5  # random archs, to see a spread at all
 SEARCHED, FLOOR = "search.json", "floor.json"
@@ -85,7 +77,7 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
     began = _began(run)
     with run.locked():
         check_same(began, plan, out)
-        loaded = reload(run, plan.inputs, report)
+        loaded = reload(run, report, plan.inputs)
         plan = _checked(plan, loaded, forgiving)
         grid = plan.grid()
         known = {part: began["known"][part] | grid[part] for part in ("entrants", "supernets")}
@@ -135,7 +127,7 @@ def _checked(plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
 
 
 def _space(plan: Plan, loaded: Loaded) -> Space:
-    return plan.space.bind(loaded.backbone.model, classes=len(loaded.task.data.classes))
+    return loaded.bound(plan.space)
 
 
 # --- the grid --------------------------------------------------------------------------------
@@ -232,9 +224,7 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     """A supernet with its weights, trained or copied unless it was; and what its noise is."""
     place.path.mkdir(parents=True, exist_ok=True)
     inputs, task = loaded.inputs, loaded.fed(loaded.inputs.recipe.search)
-    stage = inputs.recipe.supernet
-    net = build(loaded.fresh(stage), space, len(task.data.classes), stage, inputs.seed)
-    net = net.to(task.device)
+    net = loaded.supernet(space)
     if not (place.path / STAGES).is_file():
         passes = 0 if inputs.supernet else _training(loaded)
         report = grid.part(place.path.name, passes)

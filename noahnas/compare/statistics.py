@@ -13,7 +13,6 @@ Holm, Scand. J. Statist. 6 (1979). Cliff, Psychol. Bull. 114 (1993).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -155,11 +154,6 @@ def cliffs_delta(first: Array, second: Array) -> float:
     superiority, a tie counting half, is (delta + 1) / 2.
     """
     return float(np.sign(first[:, :, None] - second[:, None, :]).mean())
-
-
-def binomial_error(p: float, n: int) -> float:
-    """The standard error of an accuracy of `p` measured on `n` images."""
-    return math.sqrt(max(p * (1 - p), 0.0) / n)
 
 
 # --- curves ----------------------------------------------------------------------------------

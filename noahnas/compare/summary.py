@@ -17,10 +17,11 @@ from noahnas.compare.measures import Measures
 from noahnas.compare.notes import notes
 from noahnas.compare.plan import origins
 from noahnas.compare.run import Found
-from noahnas.compare.statistics import LEVEL, Array, band, binomial_error, interval
+from noahnas.compare.statistics import LEVEL, Array, band, interval
 from noahnas.compare.versus import tests
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.diagnose import binding
+from noahnas.ranking import binomial_error
 from noahnas.rundir import versions
 
 BANDS = 2000  # draws for a band of curves

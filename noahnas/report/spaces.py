@@ -12,9 +12,9 @@ from noahnas.space import Arch, Space
 SHADES = " ░▒▓█"  # how many of the depths reach a block: none to all
 
 
-def spaces_table(rows: Sequence[tuple[str, str, str, str]]) -> Table:
-    """Shipped spaces: name, size, budget, description."""
-    table = Table(caption="sizes at 12 blocks; the budget is not applied")
+def spaces_table(rows: Sequence[tuple[str, str, str, str]], backbone: str) -> Table:
+    """Shipped spaces: name, size on a backbone, budget, description."""
+    table = Table(caption=f"sizes at {backbone}; the budget is not applied")
     for heading in ("space", "architectures", "budget", "description"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "space")
     for row in rows:
@@ -28,25 +28,42 @@ def checked_table(file: str, found: Mapping[str, Any]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("bound to", f"{found['blocks']} blocks of width {found['width']}")
-    table.add_row("architectures", f"{found['size']} distinct, over {found['genes']} genes")
+    size = f"{found['size']} distinct" if found["size"] is not None else "not counted"
+    table.add_row("architectures", f"{size}, over {found['genes']} genes")
     for which in ("cheapest", "dearest"):
+        if found[which] is None:
+            table.add_row(which, "not found: it would take too long")
+            continue
         arch = Arch.from_dict(found[f"{which}_arch"])
         table.add_row(which, f"{found[which]:,} prompt parameters\n{arch_told(arch)}")
     table.add_row("budget", found["budget_told"])
-    if found["budget"]:
-        share = found["feasible_share_of_exact_prior"]
-        of_all = f"{share:.3g} of all" if 0 < share < 0.001 else f"{share:.1%} of all"
-        if found["feasible"] and 0.999 < share < 1:
-            of_all = f"all but {found['size'] - found['feasible']}"
-        paper = f"{found['feasible_share_of_paper_prior']:.1%} of the paper prior"
+    if found["budget"] or found["reason"]:
+        told = f"{_share_of_all(found)}; {_share_of_paper(found)}"
         if found["feasible"] is None:
-            table.add_row("feasible", f"about {of_all}; {paper}")
+            table.add_row("feasible", f"about {told}")
             table.add_row("not counted", f"{found['reason']}; draws are made by rejection")
         else:
-            table.add_row("feasible", f"{found['feasible']}; {of_all}; {paper}")
+            table.add_row("feasible", f"{found['feasible']}; {told}")
     for warning in found["warnings"]:
         table.add_row("warning", warning, style="yellow")
     return table
+
+
+def _share_of_all(found: Mapping[str, Any]) -> str:
+    share, draws = found["feasible_share_of_exact_prior"], found["draws_of_exact_prior"]
+    if share is None:
+        return "an unknown share of all (no draw keeps to the rules)"
+    told = f"{share:.3g} of all" if 0 < share < 0.001 else f"{share:.1%} of all"
+    if found["feasible"] and 0.999 < share < 1:
+        told = f"all but {found['size'] - found['feasible']}"
+    return told if draws is None else f"{told} ({draws} draws)"
+
+
+def _share_of_paper(found: Mapping[str, Any]) -> str:
+    share, draws = found["feasible_share_of_paper_prior"], found["draws_of_paper_prior"]
+    if share is None:
+        return "an unknown share of the paper prior"
+    return f"{share:.1%} of the paper prior ({draws} draws)"
 
 
 def budget_line(space: Space) -> str:
@@ -122,7 +139,9 @@ def _word(value: Any) -> str:
 def notes(space: Space) -> list[str]:
     """What the picture leaves out: depths, attributes, rules, the budget."""
     lines = ["█ every depth reaches the block, ▓ ▒ ░ fewer; ┐ │ ┘ one gene for these blocks"]
-    lines.append(f"architectures: {space.size}")
+    size = space.counted_size
+    told = "not counted, the rules are too tangled" if size is None else str(size)
+    lines.append(f"architectures: {told}")
     for name, part in space.parts.items():
         end = " from the last" if part.from_last else ""
         lines.append(f"{name}.depth: {_listed(part.depths)} of {space.blocks} blocks{end}")

@@ -1,4 +1,4 @@
-"""Choices of an attribute that no price tells apart: they are counted together."""
+"""Choices that neither price nor rule tells apart: they are counted together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from noahnas.space.genes import Part
+from noahnas.space.rules import Comparison, Ordered, Term
 from noahnas.space.schema import Value
 from noahnas.space.work import UncountableError, Work
 
@@ -15,9 +16,15 @@ Classes = list[list[Value]]
 MAX_PRICES = 5_000  # combinations of dims and attributes that are all looked at
 SAMPLED = 500  # of more combinations than that
 PRICE_WORK = 20  # what a price costs, in sums
+RULE_WORK = 5  # what a comparison costs, in sums
 
 
-def alike(part: Part, price: Price | None, mentioned: frozenset[str], work: Work) -> list[Classes]:
+def alike(
+    part: Part,
+    price: Price | None,
+    mentioned: frozenset[str] = frozenset(),
+    work: Work | None = None,
+) -> list[Classes]:
     """For each attribute its choices, those together that no price and no rule tells apart.
 
     Where there are too many combinations to look at all, attributes are varied one at a time, and
@@ -26,6 +33,7 @@ def alike(part: Part, price: Price | None, mentioned: frozenset[str], work: Work
     Raises:
         UncountableError: if that takes too long, or prices do not go by such classes.
     """
+    work = work or Work()
     names = list(part.attributes)
     dims = sorted({d for row in part.choices for d in row if d})
     if price is None:
@@ -65,6 +73,37 @@ def alike(part: Part, price: Price | None, mentioned: frozenset[str], work: Work
         work.spend(2 * PRICE_WORK * SAMPLED)
         _compare(dims, found, price)
     return list(found.values())
+
+
+def dims_alike(
+    dims: Sequence[int],
+    rules: Sequence[Comparison | Ordered],
+    module: str,
+    apart: bool,
+    work: Work,
+) -> list[tuple[int, ...]]:
+    """The dims of a block in classes that no rule tells apart; 0, always among them, is alone.
+
+    Args:
+        dims: that the block may have.
+        rules: what is said of the module's dims.
+        module: its name.
+        apart: whether each dim is a class of its own, for its price.
+        work: what this may cost.
+
+    Raises:
+        UncountableError: if it takes too long.
+    """
+    term = Term(module, "dim")
+    work.spend(len(dims) * (1 + RULE_WORK * len(rules)))
+    apart = apart or any(isinstance(r, Ordered) or isinstance(r.right, Term) for r in rules)
+    found: dict[object, list[int]] = {}
+    for dim in sorted({*dims} - {0}):
+        key: object = dim
+        if not apart:
+            key = tuple(r.holds({term: dim}) for r in rules if isinstance(r, Comparison))
+        found.setdefault(key, []).append(dim)
+    return [(0,), *map(tuple, found.values())]
 
 
 def _one_by_one(

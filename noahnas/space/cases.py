@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,10 +10,11 @@ from functools import cached_property
 from itertools import accumulate
 
 from noahnas.space.alike import Classes, alike
-from noahnas.space.automaton import PRESENT, Clause, Known, Limits, ModuleAutomaton, Option
+from noahnas.space.automaton import Known, ModuleAutomaton
 from noahnas.space.count import Content, Counter, Paths
 from noahnas.space.genes import Part
-from noahnas.space.paths import Joint, Step
+from noahnas.space.joint import Joint, Step
+from noahnas.space.option import PRESENT, Clause, Limits, Option
 from noahnas.space.rules import AtMost, Comparison, Implies, Ordered, Rule, Term, broken, terms_of
 from noahnas.space.schema import Value
 from noahnas.space.work import Work
@@ -29,6 +31,9 @@ class Census:
         rules: with depths as numbers of blocks.
         price: of a module's dim > 0 in one block; None to count without.
         only: "cheapest" or "dearest": look for such an architecture alone, which takes less.
+        most: a cost beyond which nothing is counted, which takes less; None to count all.
+        work: what it may cost.
+        alike: classes of attributes, by module, that others found for the same price.
 
     Raises:
         UncountableError: if it takes too long.
@@ -40,19 +45,27 @@ class Census:
         rules: Sequence[Rule],
         price: Price | None,
         only: str | None = None,
+        most: int | None = None,
+        work: Work | None = None,
+        alike: dict[tuple[str, frozenset[str]], list[Classes]] | None = None,
     ) -> None:
         self.parts, self.rules, self.price = parts, rules, price
         self.blocks = next(iter(parts.values())).blocks
-        self.only, self.work = only, Work()
+        self.only, self.work = only, work or Work()
         self._paths: dict[object, Paths] = {}
         self._known: dict[tuple[str, Limits], dict[Known, tuple[Option | None, list[Option]]]] = {}
         self._steps: dict[str, dict[int, Step]] = {}
-        self._alike: dict[tuple[str, frozenset[str]], list[Classes]] = {}
+        self._alike = {} if alike is None else alike
         self._of: dict[tuple[str, frozenset[int] | None], Paths] = {}
         self._at_most = [
             rule for rule in rules if isinstance(rule, AtMost) and rule.count < len(parts)
         ]
         self.cases = [case for case in self._cases() if not any(p.empty for p in case)]
+        self.most = math.inf if most is None else most
+        for case in self.cases:
+            least = sum(paths.first.low for paths in case)
+            for paths in case:
+                paths.most = max(paths.most, self.most - (least - paths.first.low))
 
     # --- cases -------------------------------------------------------------------------------
 
@@ -187,12 +200,15 @@ class Census:
         if counted:
             viewed.add(Term(name, PRESENT))
         terms = {t for rule in self.rules for t in terms_of(rule) if t.module == name}
+        about: list[Comparison | Ordered] = [c for r in self.rules for c in _comparisons(r)]
+        about += orders
         return Limits(
             counts=counts,
             orders=tuple(orders),
             clauses=tuple(own),
             viewed=tuple(sorted(viewed, key=str)),
             mentioned=frozenset(t.attribute for t in terms),
+            dims=tuple(rule for rule in about if Term(name, "dim") in terms_of(rule)),
         )
 
     def _automaton(self, name: str, limits: Limits) -> ModuleAutomaton:
@@ -227,10 +243,10 @@ class Census:
 
     @cached_property
     def _counters(self) -> list[Counter]:
-        return [Counter(case, self.work) for case in self.cases]
+        return [Counter(case, self.work, self.most) for case in self.cases]
 
     def count(self, low: int = 0, high: int = 0) -> int:
-        """Number of distinct architectures that cost `low` to `high`."""
+        """Number of distinct architectures that cost `low` to `high`, which is at most `most`."""
         return sum(counter.count(low, high) for counter in self._counters)
 
     def unrank(self, index: int, low: int = 0, high: int = 0) -> Content:

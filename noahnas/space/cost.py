@@ -5,40 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from noahnas.errors import BackboneError, SpaceError
+from noahnas.errors import SpaceError
+from noahnas.space.alike import Classes, alike
 from noahnas.space.arch import Arch
 from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
 from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
-from noahnas.space.schema import Shape, Value
-from noahnas.space.work import UncountableError
+from noahnas.space.schema import Value
+from noahnas.space.work import COUNT_WORK, EXTREME_WORK, LOOK_WORK, UncountableError, Work
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
-
-
-def measures(backbone: Any) -> dict[str, int]:
-    """What a space must know of a timm model: its shape, and its parameters without the head.
-
-    Raises:
-        BackboneError: if it is no vision transformer.
-    """
-    try:
-        shape = Shape.of(backbone)
-    except (AttributeError, TypeError, IndexError):
-        message = (
-            f"a {type(backbone).__name__} has no blocks of attention and MLP with tokens of one "
-            "width: a space takes a timm vision transformer, such as vit_base_patch16_224"
-        )
-        raise BackboneError(message) from None
-    head = sum(p.numel() for p in getattr(backbone, "head", backbone).parameters())
-    whole = sum(p.numel() for p in backbone.parameters())
-    return asdict(shape) | {"weights": whole - head if head < whole else whole}
 
 
 class Prices:
@@ -50,6 +31,9 @@ class Prices:
         self._flops: dict[tuple[object, ...], int] = {}
         self._latency: dict[Arch, float] = {}
         self._extremes: dict[tuple[str, bool], Arch | None] = {}
+        self._censuses: dict[int, Census] = {}
+        self._alike: dict[str, dict[tuple[str, frozenset[str]], list[Classes]]] = {}
+        self._classes: dict[tuple[str, bool], list[Classes]] = {}
         self._checked = False
 
     def params(self, module: str, dim: int, attributes: Mapping[str, Value]) -> int:
@@ -89,14 +73,37 @@ class Prices:
 
     # --- the budget --------------------------------------------------------------------------
 
-    @cached_property
-    def census(self) -> Census:
-        """Architectures by their parameters.
+    def census(self, most: int) -> Census:
+        """Architectures of at most so many parameters.
 
         Raises:
             UncountableError: if that takes too long.
         """
-        return Census(self.space.parts, self.space.bound_rules, self.params)
+        if most not in self._censuses:
+            self._censuses[most] = self._counted(self.params, most=most)
+        return self._censuses[most]
+
+    def _counted(
+        self,
+        price: Price,
+        only: str | None = None,
+        most: int | None = None,
+        work: Work | None = None,
+    ) -> Census:
+        known = self._alike.setdefault(price.__name__, {})
+        return Census(self.space.parts, self.space.bound_rules, price, only, most, work, known)
+
+    def told_apart(self, module: str, *, flops: bool = False) -> list[Classes]:
+        """For each attribute its choices, those together that no price tells apart."""
+        price, part = self.flops if flops else self.params, self.space.parts[module]
+        if (module, flops) not in self._classes:
+            try:
+                of = partial(price, module)
+                found = alike(part, of, work=Work(LOOK_WORK))
+            except UncountableError:
+                found = [[[value] for value in choices] for choices in part.attributes.values()]
+            self._classes[module, flops] = found
+        return self._classes[module, flops]
 
     def extreme(self, only: str, *, flops: bool = False) -> Arch:
         """The "cheapest" or the "dearest" arch, in parameters or in FLOPs; looked for once.
@@ -112,9 +119,26 @@ class Prices:
             raise UncountableError
         return found
 
-    def _extreme(self, only: str, price: Price) -> Arch | None:
+    def found(self, only: str) -> Arch | None:
+        """The "cheapest" or the "dearest" arch in parameters; None if finding it takes too long."""
         try:
-            census = Census(self.space.parts, self.space.bound_rules, price, only)
+            return self.extreme(only)
+        except UncountableError:
+            return None
+
+    def sought(self, only: str) -> Arch:
+        """As `extreme`, with more patience."""
+        try:
+            return self.extreme(only)
+        except UncountableError:
+            self._extremes[only, False] = self._extreme(only, self.params, COUNT_WORK)
+            return self.extreme(only)
+
+    def _extreme(self, only: str, price: Price, most: int = EXTREME_WORK) -> Arch | None:
+        if self.space.counted_size is None:  # then this takes too long as well
+            return None
+        try:
+            census = self._counted(price, only, work=Work(most))
         except UncountableError:
             return None
         if census.empty:
@@ -140,7 +164,7 @@ class Prices:
         try:
             if high is None:
                 high = self.total(self.extreme("dearest"))
-            return self.census.count(low, high)
+            return self.census(high).count(low, high)
         except UncountableError:
             return None
 
@@ -197,16 +221,27 @@ class Prices:
             return True
         if not self.within(arch):
             return False
-        if budget.flops and self.total(arch, flops=True) > self._flops_limit:
+        most = self.flops_limit
+        if most is not None and self.total(arch, flops=True) > most:
             return False
-        return not (budget.latency and self.space.latency) or self._in_time(arch)
+        return not self.timed or self._in_time(arch)
 
     @cached_property
-    def _flops_limit(self) -> int:
-        """FLOPs that may be added to the frozen backbone's."""
-        assert self.space.budget  # asked of such spaces only
-        amount: Any = self.space.budget.flops
-        return int((amount.value - 1) * backbone_flops(self.space.shape) // 1)
+    def flops_limit(self) -> int | None:
+        """FLOPs that may be added to the frozen backbone's; None if they are not limited."""
+        budget = self.space.budget
+        amount: Any = budget.flops if budget else None
+        return (
+            None
+            if amount is None
+            else int((amount.value - 1) * backbone_flops(self.space.shape) // 1)
+        )
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a limit on latency, and a way to measure it."""
+        budget = self.space.budget
+        return bool(budget and budget.latency and self.space.latency)
 
     def _in_time(self, arch: Arch) -> bool:
         assert self.space.budget  # asked of such spaces only
@@ -235,7 +270,7 @@ class Prices:
         where = f"at {space.blocks} blocks of width {space.width}"
         low, high = self.limits
         if low == 0 and high is None:
-            if space.unruled == 0:
+            if space.counted_size == 0:
                 raise self._ruled_out
             return
         if self.extremes is not None:
@@ -265,14 +300,15 @@ class Prices:
 
     def _check_flops(self) -> None:
         space = self.space
-        if not space.budget or not space.budget.flops:
+        most = self.flops_limit
+        if most is None or not space.budget:
             return
         try:
             lightest = self.extreme("cheapest", flops=True)
         except UncountableError:
             return
         least = self.total(lightest, flops=True)
-        if least > self._flops_limit:
+        if least > most:
             whole = 1 + least / backbone_flops(space.shape)
             message = (
                 f"no architecture meets the budget of {space.budget.flops} FLOPs at "

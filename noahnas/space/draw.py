@@ -1,36 +1,58 @@
-"""Drawing architectures: exactly uniform, as NOAH draws, and back within the limits."""
+"""Drawing architectures: exactly uniform over those that are feasible."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from noahnas.errors import SpaceError
 from noahnas.space.arch import Arch
 from noahnas.space.cases import Census
 from noahnas.space.count import uniform_below
-from noahnas.space.nearby import violations
-from noahnas.space.work import UncountableError
+from noahnas.space.work import LOOK_TRIES, SAMPLE_TRIES, UncountableError
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
 
-MAX_REJECTIONS = 100_000  # of paper draws
-MAX_MISSES = 10_000  # uniform draws in a row that miss the budget where it is not counted
-PAPER_TRIES = 5000  # paper draws, none of which meets the budget, after which draws are exact
-RULE_TRIES = 500  # paper draws from which one sees how many keep to the rules
-REPAIRS = 300  # random changes of one gene that `shrink` tries where rules are in the way
+MAX_TRIES = 10_000  # uniform draws in a row of which none passes
+WHOLE_STEPS, DRAW_STEPS = 100, 8  # of a draw; of a module or an attribute in a block
+CHOICE_STEPS = 3  # of each choice in a block, where a step on is looked at for each
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is drawn from: the architectures of a census that cost `low` to `high`."""
+
+    census: Census
+    low: int
+    high: int
+    total: int
+    ruled: bool  # whether all of them keep to all rules
+
+    def draw(self, rng: np.random.Generator, n: int = 1) -> list[Arch]:
+        """`n` of them, exactly uniform."""
+        indices = uniform_below(rng, self.total, n)
+        return [Arch.trusted(self.census.unrank(i, self.low, self.high)) for i in indices]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What became of some uniform draws."""
+
+    drawn: int
+    obeyed: int  # of them keep to the rules
+    passed: int  # of these meet the budget
 
 
 class Exact:
     """The feasible architectures of a space: how many, and uniform draws.
 
     Counts are exact for rules and for limits on parameters, unless that would take too long. What
-    is not counted — FLOPs, latency — is met by rejection; `reason` says so, `acceptance` tells how
-    many of the draws so far passed.
+    is not counted — FLOPs, latency, rules that are too tangled — is met by rejection; `reason` says
+    so, `acceptance` tells how many of the draws so far passed.
     """
 
     def __init__(self, space: Space) -> None:
@@ -38,16 +60,24 @@ class Exact:
         self.drawn = self.passed = 0
 
     @cached_property
-    def _window(self) -> tuple[Census, int, int, int]:
-        """A census, the window of costs in it, and how many architectures that holds."""
+    def free(self) -> Source:
+        """All architectures that keep to the rules; to as many of them as can be counted."""
         space = self.space
-        free = (space._free, 0, 0, space.size)
-        counted = None if self._loose else space.prices.counted
+        if space.counted_size is None:
+            census = space.relaxed
+            return Source(census, 0, 0, census.count(), ruled=False)
+        return Source(space.census, 0, 0, space.size, ruled=True)
+
+    @cached_property
+    def source(self) -> Source:
+        """What is drawn from, as near to what is feasible as can be counted."""
+        space = self.space
+        counted = space.prices.counted if self.free.ruled and not self._loose else None
         if counted is None:
-            return free
+            return self.free
         low, high = space.limits
         top = space.params(space.dearest) if high is None else high
-        return space.prices.census, low, top, counted
+        return Source(space.prices.census(top), low, top, counted, ruled=True)
 
     @cached_property
     def _loose(self) -> bool:
@@ -64,7 +94,9 @@ class Exact:
     def reason(self) -> str | None:
         """Why draws are made by rejection; None if they are not."""
         budget = self.space.budget
-        if not self._loose and self._window[0] is self.space._free:
+        if not self.source.ruled:
+            return "the rules are too tangled to count"
+        if not self._loose and self.source is self.free:
             return "the rules and prices are too tangled to count under the budget"
         beside = [n for n in ("flops", "latency") if budget and n in budget.limits]
         if beside and (beside != ["latency"] or self.space.latency):
@@ -73,19 +105,21 @@ class Exact:
 
     @property
     def acceptance(self) -> float | None:
-        """The share of draws so far that met the budget; None before the first."""
+        """The share of draws so far that passed; None before the first."""
         return self.passed / self.drawn if self.drawn else None
 
     @property
     def at_most(self) -> int:
         """How many architectures `every` yields: those feasible, or more where `reason` says so."""
-        return self._window[3]
+        return self.source.total
 
     def every(self) -> Iterator[Arch]:
         """Every architecture once that obeys the rules and what is counted of the budget."""
-        census, low, high, total = self._window
-        for index in range(total):
-            yield Arch.trusted(census.unrank(index, low, high))
+        source = self.source
+        for index in range(source.total):
+            arch = Arch.trusted(source.census.unrank(index, source.low, source.high))
+            if source.ruled or self.space.obeys(arch):
+                yield arch
 
     def count(self, params: int | None = None) -> int:
         """As `Space.count`."""
@@ -94,124 +128,71 @@ class Exact:
             if self.reason:
                 message = f"not counted exactly: {self.reason}; draw to estimate the share"
                 raise space.refused("budget", message)
-            return self._window[3]
+            return self.source.total
         extremes = space.prices.extremes
         if extremes and params >= extremes[1]:
             return space.size
         try:
-            return space.prices.census.count(0, params)
+            return space.prices.census(params).count(0, params)
         except UncountableError:
             message = "not counted exactly: its rules and prices are too tangled"
             raise space.tangled(message) from None
+
+    def tries(self, work: int = SAMPLE_TRIES) -> int:
+        """How many uniform draws may be made in a row of which none passes: so long it may take."""
+        space, source = self.space, self.source
+        tied = source.high or source.census.rules
+        each = sum(
+            DRAW_STEPS * (1 + len(part.attributes))
+            + (CHOICE_STEPS * max(map(len, part.choices)) if tied else 0)
+            for part in space.parts.values()
+        )
+        return max(
+            min(work // (WHOLE_STEPS + space.blocks * (each + len(space.rules))), MAX_TRIES), 1
+        )
+
+    def look(self, source: Source, rng: np.random.Generator, n: int) -> Look:
+        """What becomes of `n` uniform draws, or as many as may be tried."""
+        obeyed = passed = 0
+        drawn = min(n, self.tries(LOOK_TRIES))
+        for _ in range(drawn):
+            arch = source.draw(rng)[0]
+            if source.ruled or self.space.obeys(arch):
+                obeyed += 1
+                passed += self.space.feasible(arch)
+        return Look(drawn, obeyed, passed)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Arch]:
         """As `Space.sample`."""
         space = self.space
         space.check_budget()
-        census, low, high, total = self._window
-        if not total:
+        if not self.source.total:
             raise space.refused("budget.params", "no architecture meets the budget")
         if not self.reason:
-            indices = uniform_below(rng, total, n)
-            return [Arch.trusted(census.unrank(index, low, high)) for index in indices]
-        found: list[Arch] = []
-        misses = 0
-        while len(found) < n:
-            arch = Arch.trusted(census.unrank(uniform_below(rng, total, 1)[0], low, high))
-            passes = space.feasible(arch)
+            return self.source.draw(rng, n)
+        return [self._passing(rng) for _ in range(n)]
+
+    def _passing(self, rng: np.random.Generator) -> Arch:
+        """A draw that keeps to the rules and meets the budget, by rejection."""
+        space, budget = self.space, self.space.budget
+        for _ in range(self.tries()):
+            arch = self.source.draw(rng)[0]
+            passes = (self.source.ruled or space.obeys(arch)) and space.feasible(arch)
             self.drawn, self.passed = self.drawn + 1, self.passed + passes
-            misses = 0 if passes else misses + 1
             if passes:
-                found.append(arch)
-            elif misses >= MAX_MISSES:
-                message = f"none of {misses} uniform draws meets the budget: raise it"
-                raise space.refused("budget", message)
-        return found
+                return arch
+        if self.source.ruled:
+            message = f"none of {self.tries()} uniform draws meets the budget: raise it"
+            raise space.refused("budget", message)
+        message = f"none of {self.tries()} uniform draws keeps to the rules"
+        raise space.tangled(f"{message} and meets the budget" if budget else message)
 
-
-def paper(space: Space, rng: np.random.Generator) -> Arch:
-    """As `Space.draw`."""
-    if space.rules and not space.paper_obeys:
-        census = space._free
-        if census.empty:
-            raise space.refused("rules", "no architecture obeys all rules")
-        return Arch.trusted(census.unrank(uniform_below(rng, space.size, 1)[0]))
-    while True:  # with rules, one in ten or more passes
-        arch = space.decode(rng.integers(space.counts).tolist())
-        if space.obeys(arch):
-            return arch
-
-
-def paper_obeys(space: Space) -> bool:
-    """Whether a tenth of paper draws or more keep to the rules."""
-    rng = np.random.default_rng(0)
-    vectors = (rng.integers(space.counts).tolist() for _ in range(RULE_TRIES))
-    return sum(space.obeys(space.decode(vector)) for vector in vectors) >= RULE_TRIES / 10
-
-
-def paper_passes(space: Space) -> bool:
-    """Whether any of many paper draws meets the budget."""
-    rng = np.random.default_rng(0)
-    return any(space.feasible(space.draw(rng)) for _ in range(PAPER_TRIES))
-
-
-def feasible_paper(space: Space, rng: np.random.Generator) -> Arch:
-    """A draw of the paper prior that meets the budget."""
-    if not space.paper_passes:
-        return space.sample(rng)[0]
-    for _ in range(MAX_REJECTIONS):
-        arch = space.draw(rng)
-        if space.feasible(arch):
-            return arch
-    raise _tight(space)
-
-
-def _tight(space: Space) -> SpaceError:
-    message = f"no paper draw in {MAX_REJECTIONS} meets the budget: raise it"
-    return space.refused("budget", message)
-
-
-def shrink(space: Space, arch: Arch, rng: np.random.Generator) -> Arch:
-    """As `Space.shrink`."""
-    space.check_budget()
-    vector = space.vector(arch)
-    while not space.feasible(arch):
-        active = space.active(vector)
-        high = [i for i, index in enumerate(vector) if index and active[i]]
-        if not high:
-            break
-        vector[high[rng.integers(len(high))]] -= 1
-        arch = space.decode(vector)
-    if not violations(space, arch) and space.feasible(arch):
-        return arch
-    return _repaired(space, vector, rng) or space.sample(rng)[0]
-
-
-def _repaired(space: Space, vector: list[int], rng: np.random.Generator) -> Arch | None:
-    """Change random genes as long as fewer rules are broken and the budget is less exceeded."""
-    counts = [len(gene.choices) for gene in space.genes]
-    free = [i for i, count in enumerate(counts) if count > 1]
-    if not free:
-        return None
-    arch = space.decode(vector)
-    badness = _badness(space, arch)
-    for _ in range(REPAIRS):
-        if badness == (0, 0.0):
-            return arch
-        changed = list(vector)
-        gene = free[rng.integers(len(free))]
-        changed[gene] = int(rng.integers(counts[gene]))
-        other = space.decode(changed)
-        after = _badness(space, other)
-        if after <= badness:
-            vector, arch, badness = changed, other, after
-    return arch if badness == (0, 0.0) else None
-
-
-def _badness(space: Space, arch: Arch) -> tuple[int, float]:
-    """How many places break a rule, and how far the arch is out of the budget."""
-    low, high = space.limits
-    params = space.params(arch)
-    excess = max(low - params, params - (params if high is None else high), 0)
-    rest = 0.5 if not excess and not space.feasible(arch) else 0.0
-    return violations(space, arch), excess + rest
+    def obeying(self, rng: np.random.Generator) -> Arch:
+        """A uniform draw that keeps to the rules, budget apart."""
+        if not self.free.total:
+            raise self.space.refused("rules", "no architecture obeys all rules")
+        for _ in range(self.tries()):
+            arch = self.free.draw(rng)[0]
+            if self.free.ruled or self.space.obeys(arch):
+                return arch
+        raise self.space.tangled(f"none of {self.tries()} uniform draws keeps to the rules")

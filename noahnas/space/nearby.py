@@ -11,15 +11,16 @@ from noahnas.space.rules import Rule, Term, breaks
 from noahnas.space.schema import Value
 
 if TYPE_CHECKING:
+    from noahnas.space.encoded import Encoded
     from noahnas.space.space import Space
 
 
-def violations(space: Space, arch: Arch) -> int:
+def violations(space: Encoded, arch: Arch) -> int:
     """In how many places an arch breaks the rules."""
     return sum(breaks_of(space, arch, rule) for rule in space.bound_rules)
 
 
-def breaks_of(space: Space, arch: Arch, rule: Rule) -> int:
+def breaks_of(space: Encoded, arch: Arch, rule: Rule) -> int:
     """In how many places an arch breaks one bound rule."""
     values = {
         name: space.parts[name].filled(arch[name] if name in arch else {"dim": (0,) * space.blocks})

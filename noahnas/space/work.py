@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-MAX_WORK = 1_200_000  # sums of integers after which counting is given up: a quarter of a second
+# In sums of integers, of which a second does some five million on one core.
+COUNT_WORK = 1_200_000  # counting by parameters
+SIZE_WORK = 1_300_000  # counting regardless of cost
+EXTREME_WORK = 400_000  # finding a cheapest or dearest architecture
+RELAXED_WORK = 300_000  # counting with fewer rules, where all of them are too many
+LOOK_WORK = 200_000  # telling values by their prices, where it only helps
+ROW_WORK = 5_000_000  # operations on arrays of gene vectors: a tenth of a second
+LOOK_TRIES, SAMPLE_TRIES = 250_000, 700_000  # steps of uniform draws one by one
 
 
 class UncountableError(Exception):
@@ -12,7 +19,7 @@ class UncountableError(Exception):
 class Work:
     """What counting has cost so far."""
 
-    def __init__(self, limit: int = MAX_WORK) -> None:
+    def __init__(self, limit: int = COUNT_WORK) -> None:
         self.left = limit
 
     def spend(self, steps: int) -> None:
