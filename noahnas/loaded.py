@@ -75,7 +75,8 @@ def load(inputs: Inputs, report: Report) -> Loaded:
     torch.set_num_threads(inputs.threads or default_threads(backbone))
     if inputs.space:
         space = inputs.space.bind(backbone.model)
-        make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
+        if inputs.strategy:
+            make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
     size, seed = backbone.preprocess.size, inputs.split_seed
@@ -87,17 +88,16 @@ def load(inputs: Inputs, report: Report) -> Loaded:
     )
 
 
-def reload(run: RunDirectory, report: Report) -> Loaded:
-    """What a run was begun with, loaded again.
+def reload(run: RunDirectory, report: Report, inputs: Inputs | None = None) -> Loaded:
+    """What a run was begun with, loaded again; with other `inputs` of the same data and backbone.
 
     Raises:
         RunError: if its data, its backbone's weights, the device or the precision have changed.
     """
     about = run.about
-    inputs = Inputs.from_dict(about["inputs"])
-    loaded = load(
-        replace(inputs, threads=about["threads"]), report
-    )  # they decide the order of sums
+    inputs = inputs or Inputs.from_dict(about["inputs"])
+    threads = about["threads"]  # they decide the order of sums
+    loaded = load(replace(inputs, threads=threads), report)
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {run.path} was begun; start a new run")

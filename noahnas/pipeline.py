@@ -44,18 +44,8 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
     """
     loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
-        _cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
-    about: dict[str, Any] = {
-        "command": "search" if inputs.space else "retrain",
-        "inputs": inputs.to_dict(),
-        "digests": loaded.digests(),
-        "classes": list(loaded.task.data.classes),
-        "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
-        "notes": loaded.task.data.notes.to_dict(),
-        "device": loaded.task.device.type,
-        "precision": loaded.task.precision,
-        "threads": torch.get_num_threads(),
-    }
+        cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
+    about = {"command": "search" if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
     return _stages(RunDirectory.create(out, about), loaded, report)
@@ -68,9 +58,25 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         RunError: if it is no run, another process is at work in it, or its inputs have changed.
     """
     run = RunDirectory.open(path)
+    if run.about.get("command") == "compare":
+        raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file():
         return run.read_json("result.json", "arch", "test", "cost")
     return _stages(run, reload(run, report), report)
+
+
+def described(loaded: Loaded) -> dict[str, Any]:
+    """What run.json holds of inputs and of what they named when the run was begun."""
+    return {
+        "inputs": loaded.inputs.to_dict(),
+        "digests": loaded.digests(),
+        "classes": list(loaded.task.data.classes),
+        "images": {name: len(loaded.task.data.split(name)) for name in ("train", "val", "test")},
+        "notes": loaded.task.data.notes.to_dict(),
+        "device": loaded.task.device.type,
+        "precision": loaded.task.precision,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         if inputs.space:
             space = loaded.bound(inputs.space)
             net = loaded.supernet(space)
-            stage("supernet", lambda: _supernet(run, loaded, net, space, report))
+            stage("supernet", lambda: supernet_stage(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
@@ -107,13 +113,14 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         return result
 
 
-def _supernet(
+def supernet_stage(
     run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
 ) -> dict[str, Any]:
+    """Train `net`, or copy the weights of another run's; they are in SUPERNET when it returns."""
     about = loaded.about(space)
     if loaded.inputs.supernet:
         other = Path(loaded.inputs.supernet)
-        cost = _cost_of_other(other, about)
+        cost = cost_of_other(other, about)
         load_trained(other / SUPERNET, net)
         save_trained(run.path / SUPERNET, net, read_header(other / SUPERNET))
         return cost | {"reused": str(other)}
@@ -132,7 +139,7 @@ def _supernet(
     return asdict(log)
 
 
-def _cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What training another run's supernet cost.
 
     Raises:
@@ -183,9 +190,11 @@ def _search(
         Study.journal(run.path / "study.journal", space),
         trials=inputs.recipe.trials,
         batch=inputs.recipe.batch,
+        images=len(task.data.val),
         report=report,
     )
-    return {
+    front = {"front": outcome.front.to_dict()} if outcome.front else {}
+    return front | {
         "arch": outcome.best.arch.to_dict(),
         "result": outcome.best.result.to_dict(),
         "evaluations": outcome.evaluations,
@@ -258,4 +267,5 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],
         }
+        result |= {"front": found["front"]} if "front" in found else {}
     return result

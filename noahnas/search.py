@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
+from noahnas.front import hypervolume, nondominated
 from noahnas.progress import Progress, Report
-from noahnas.strategy import Proposal, Strategy, Trial
+from noahnas.strategy import Multiobjective, Proposal, Strategy, Trial
 from noahnas.study import Entry, Study
 
 Evaluate = Callable[[Proposal], Result]
 FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends
+NEARLY = 1e-9  # shares of trials are summed in floating point
+
+
+@dataclass(frozen=True)
+class Front:
+    """The trials that no other one beats in both accuracy and cost."""
+
+    axis: str  # what the cost is
+    reference: float  # the cost to which the hypervolume reaches
+    hypervolume: float  # mean over costs of 0…reference of the best accuracy to be had for them
+    trials: tuple[Trial, ...]  # by rising cost, and so by rising accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON holds them."""
+        told = [
+            {"arch": t.arch.to_dict(), "digest": t.arch.digest, "cost": t.cost}
+            | {key: getattr(t.result, key) for key in ("accuracy", "loss", "params")}
+            for t in self.trials
+        ]
+        about = {"axis": self.axis, "reference": self.reference, "hypervolume": self.hypervolume}
+        return about | {"trials": told}
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a search found."""
 
-    best: Trial
-    evaluations: int  # distinct architectures evaluated
+    best: Trial  # the most accurate of those scored on all images
+    evaluations: int  # distinct architectures evaluated; on other numbers of images, again
     passes: int  # images through the backbone, forward equivalents
     seconds: float  # of asking and evaluating
     exhausted: bool  # the strategy had no more to propose before the budget of trials was spent
+    front: Front | None = None  # of a multi-objective strategy
 
 
 def search(
@@ -34,13 +58,15 @@ def search(
     *,
     trials: int,
     batch: int,
+    images: int | None = None,
     report: Report = lambda _: None,
 ) -> Outcome:
     """Ask, evaluate, tell, until `trials` distinct architectures are evaluated.
 
     Goes on where `study` stands: the strategy, which must be new, is told its history; an ask that
     was cut short is asked again, which gives the same proposals, and what was not evaluated is. A
-    proposal seen before is scored from the study and costs nothing.
+    proposal seen before is scored from the study and costs nothing. If at the end nothing is scored
+    on all images, the best of the rest is.
 
     Args:
         strategy: a new one.
@@ -48,84 +74,142 @@ def search(
         study: where every trial is written, before the strategy is told.
         trials: distinct architectures to evaluate, those of the study included.
         batch: architectures asked for at a time.
+        images: how many the validation split has: a trial on fewer is charged its share of one. If
+            None, every trial is charged as one.
         report: called after each trial.
 
     Raises:
         StrategyError: if the strategy proposes what is infeasible, or nothing at all.
     """
+    loop = _Loop(strategy, evaluate, study, trials, images, report)
     entries = study.entries()
-    known = {key: e.result for e in entries if e.result and (key := _key(e.proposal))}
     asked_at = entries[-1].asked_at if entries else 0
     strategy.tell([entry.trial for entry in entries[:asked_at]])
+    for entry in entries:
+        loop.note(entry)
     pending = entries[asked_at:]
     futile = 0
-    while pending or (len(known) < trials and futile < FUTILE_ASKS):
+    while pending or (loop.left and futile < FUTILE_ASKS):
         if not pending or len(pending) < pending[0].of:
-            size = pending[0].asked if pending else min(batch, trials - len(known))
+            size = pending[0].asked if pending else min(batch, loop.left)
             began = time.perf_counter()
             proposals = strategy.ask(size)
             asking = time.perf_counter() - began
             if not proposals:
                 break
-            for proposal in proposals:
-                _check(strategy, proposal)
+            proposals = [loop.checked(proposal) for proposal in proposals]
             rest = proposals[len(pending) :]
             of = len(proposals)
             pending += [study.start(p, asked_at, size, of, asking / of) for p in rest]
-        before = len(known)
-        told = [_finished(entry, evaluate, study, known, trials, report) for entry in pending]
+        before = len(loop.known)
+        told = [loop.finished(entry) for entry in pending]
         strategy.tell([entry.trial for entry in told])
         asked_at += len(told)
         pending = []
-        futile = 0 if len(known) > before else futile + 1
-    return _outcome(study, trials, strategy)
+        futile = 0 if len(loop.known) > before else futile + 1
+    exhausted = loop.left > 0
+    if loop.known and not loop.whole:
+        best = max(loop.known, key=lambda key: loop.known[key].rank)
+        proposal = next(e.proposal for e in study.entries() if _key(e.proposal) == best)
+        loop.finished(study.start(replace(proposal, images=None), asked_at, 1, 1))
+    return _outcome(study, strategy, exhausted)
+
+
+class _Loop:
+    """What is evaluated so far, and how much of the budget that took."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        evaluate: Evaluate,
+        study: Study,
+        trials: int,
+        images: int | None,
+        report: Report,
+    ) -> None:
+        self.strategy, self.evaluate, self.study = strategy, evaluate, study
+        self.trials, self.images, self.report = trials, images, report
+        self.known: dict[tuple[str, int | None], Result] = {}
+        self.spent = 0.0  # trials
+        self.whole: Result | None = None  # the best on all images
+
+    @property
+    def left(self) -> int:
+        """Trials that may still be asked for."""
+        left = self.trials - self.spent
+        return max(int(left + NEARLY), int(left > NEARLY))
+
+    def note(self, entry: Entry) -> None:
+        """Charge an evaluated entry, once for each arch and number of images."""
+        key = _key(entry.proposal)
+        if not entry.result or key in self.known:
+            return
+        self.known[key] = entry.result
+        part = entry.proposal.images
+        self.spent += 1 if part is None or self.images is None else part / self.images
+        if part is None and (self.whole is None or entry.result.rank > self.whole.rank):
+            self.whole = entry.result
+
+    def checked(self, proposal: Proposal) -> Proposal:
+        """The proposal, on all images if it asks for as many; an error if it is not feasible."""
+        name, space = type(self.strategy).__name__, self.strategy.space
+        reason = space.misfit(proposal.arch)
+        if reason:
+            raise StrategyError(f"{name} proposed an arch outside the space: {reason}")
+        if not space.feasible(proposal.arch):
+            raise StrategyError(f"{name} proposed {proposal.arch!r}, which exceeds the budget")
+        if proposal.images is None:
+            return proposal
+        if proposal.images < 1:
+            raise StrategyError(f"{name} proposed to score on {proposal.images} images")
+        whole = self.images is not None and proposal.images >= self.images
+        return replace(proposal, images=None) if whole else proposal
+
+    def finished(self, entry: Entry) -> Entry:
+        """The entry with its result, evaluated if it was not."""
+        if entry.result:
+            return entry
+        arch = entry.proposal.arch
+        cost = self.strategy.cost(arch) if isinstance(self.strategy, Multiobjective) else None
+        known = self.known.get(_key(entry.proposal))
+        if known:
+            return self.study.finish(entry, known, 0.0, repeat=True, cost=cost)
+        began = time.perf_counter()
+        result = self.evaluate(entry.proposal)
+        entry = self.study.finish(entry, result, time.perf_counter() - began, cost=cost)
+        self.note(entry)
+        note = f"best val {self.whole.accuracy:.3f}" if self.whole else "none on all images yet"
+        self.report(
+            Progress("search", min(int(self.spent + NEARLY), self.trials), self.trials, note)
+        )
+        return entry
 
 
 def _key(proposal: Proposal) -> tuple[str, int | None]:
     return proposal.arch.digest, proposal.images
 
 
-def _check(strategy: Strategy, proposal: Proposal) -> None:
-    name, space = type(strategy).__name__, strategy.space
-    reason = space.misfit(proposal.arch)
-    if reason:
-        raise StrategyError(f"{name} proposed an arch outside the space: {reason}")
-    if not space.feasible(proposal.arch):
-        raise StrategyError(f"{name} proposed {proposal.arch!r}, which exceeds the budget")
-
-
-def _finished(
-    entry: Entry,
-    evaluate: Evaluate,
-    study: Study,
-    known: dict[tuple[str, int | None], Result],
-    trials: int,
-    report: Report,
-) -> Entry:
-    if entry.result:
-        return entry
-    key = _key(entry.proposal)
-    if key in known:
-        return study.finish(entry, known[key], 0.0, repeat=True)
-    began = time.perf_counter()
-    result = evaluate(entry.proposal)
-    entry = study.finish(entry, result, time.perf_counter() - began)
-    known[key] = result
-    best = max(known.values(), key=lambda r: r.rank)
-    report(Progress("search", len(known), trials, f"best val {best.accuracy:.3f}"))
-    return entry
-
-
-def _outcome(study: Study, trials: int, strategy: Strategy) -> Outcome:
+def _outcome(study: Study, strategy: Strategy, exhausted: bool) -> Outcome:
     fresh = [entry for entry in study.entries() if entry.result and not entry.repeat]
     if not fresh:
         raise StrategyError(f"{type(strategy).__name__} proposed nothing")
     whole = [entry.trial for entry in fresh if entry.proposal.images is None]
-    best = max(whole or [entry.trial for entry in fresh], key=lambda t: t.result.rank)
+    front = _front(strategy, whole) if isinstance(strategy, Multiobjective) else None
     return Outcome(
-        best=best,
+        best=max(whole, key=lambda t: t.result.rank),
         evaluations=len(fresh),
         passes=sum(entry.trial.result.passes for entry in fresh),
         seconds=sum(entry.seconds + entry.ask_seconds for entry in fresh),
-        exhausted=len(fresh) < trials,
+        exhausted=exhausted,
+        front=front,
     )
+
+
+def _front(strategy: Multiobjective, trials: Sequence[Trial]) -> Front:
+    costs = [0.0 if trial.cost is None else trial.cost for trial in trials]
+    limit = strategy.limit()
+    reference = float(limit if limit is not None else max(costs)) or 1.0  # all cost nothing
+    points = [(t.result.accuracy, cost) for t, cost in zip(trials, costs, strict=True)]
+    ranks = [(t.result.rank, cost) for t, cost in zip(trials, costs, strict=True)]
+    front = tuple(trials[i] for i in nondominated(ranks))
+    return Front(strategy.axis, reference, hypervolume(points, reference), front)

@@ -39,6 +39,7 @@ class Trial:
 
     proposal: Proposal
     result: Result
+    cost: float | None = None  # in the unit of a `Multiobjective` strategy's axis, else None
 
     @property
     def arch(self) -> Arch:
@@ -64,10 +65,15 @@ class Strategy(ABC):
         self.space = space
         self.seed = seed
         self.history: list[Trial] = []
+        self._seen: set[Arch] = set()
+        self._absorbed = 0  # trials of the history that `_seen` holds
 
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:
-        """At most `n` feasible architectures, distinct and not in the history; [] = no more."""
+        """At most `n` feasible architectures, distinct and not in the history; [] = no more.
+
+        On another number of images than before, an architecture counts as a new one.
+        """
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn what was evaluated, in the order it was asked for."""
@@ -77,27 +83,51 @@ class Strategy(ABC):
         """The generator of the next ask."""
         return np.random.default_rng([self.seed, len(self.history)])
 
+    @property
+    def seen(self) -> set[Arch]:
+        """The archs of the history."""
+        self._seen.update(trial.arch for trial in self.history[self._absorbed :])
+        self._absorbed = len(self.history)
+        return self._seen
+
     def fresh(self, draw: Callable[[int], Arch], n: int, tries: int = TRIES) -> list[Proposal]:
         """`n` proposals from `draw(position)`, new and within rules and budget; fewer at the end.
 
         `position` counts this strategy's proposals from the start of the search; at each, `tries`
         draws are made before it gives up.
         """
-        seen = {trial.arch for trial in self.history}
-        proposals: list[Proposal] = []
+        seen, found = self.seen, dict[Arch, None]()
         for position in range(len(self.history), len(self.history) + n):
-            arch = next((a for a in self._feasible(draw, position, tries) if a not in seen), None)
+            new = (a for a in self._feasible(draw, position, tries) if a not in seen)
+            arch = next((a for a in new if a not in found), None)
             if arch is None:
                 break
-            seen.add(arch)
-            proposals.append(Proposal(arch))
-        return proposals
+            found[arch] = None
+        return [Proposal(arch) for arch in found]
 
     def _feasible(self, draw: Callable[[int], Arch], position: int, tries: int) -> Iterator[Arch]:
         for _ in range(tries):
             arch = draw(position)
             if self.space.obeys(arch) and self.space.feasible(arch):
                 yield arch
+
+
+class Multiobjective(Strategy):
+    """A strategy that looks for a front: accuracy against a cost.
+
+    The loop asks for each trial's cost when it is evaluated and keeps it in the study, so that what
+    was measured once is told again after a resume (`Trial.cost`).
+    """
+
+    axis: str = "params"  # what the cost is, with its unit if it has one
+
+    @abstractmethod
+    def cost(self, arch: Arch) -> float:
+        """What an arch costs; less is better."""
+
+    @abstractmethod
+    def limit(self) -> float | None:
+        """The cost to which a front's hypervolume reaches; None = that of the dearest trial."""
 
 
 class OneShot(Strategy):

@@ -55,12 +55,13 @@ class Entry:
     result: Result | None
     seconds: float  # of the evaluation
     repeat: bool  # scored from the study itself, at no cost
+    cost: float | None = None  # as a multi-objective strategy measured it
 
     @property
     def trial(self) -> Trial:
         """The evaluated trial, as a strategy is told it."""
         assert self.result is not None  # callers ask for evaluated entries only
-        return Trial(self.proposal, self.result)
+        return Trial(self.proposal, self.result, self.cost)
 
 
 class Study:
@@ -120,20 +121,28 @@ class Study:
         return Entry(number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False)
 
     def finish(
-        self, entry: Entry, result: Result, seconds: float, *, repeat: bool = False
+        self,
+        entry: Entry,
+        result: Result,
+        seconds: float,
+        *,
+        repeat: bool = False,
+        cost: float | None = None,
     ) -> Entry:
         """Write what an entry's evaluation measured; it is on disk when this returns."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, entry.number)
         measured = result.to_dict() | {"seconds": seconds, "repeat": repeat}
+        measured |= {} if cost is None else {"cost": cost}
         self._storage.set_trial_user_attr(trial_id, MEASURED, measured)
         self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [result.accuracy])
-        return replace(entry, result=result, seconds=seconds, repeat=repeat)
+        return replace(entry, result=result, seconds=seconds, repeat=repeat, cost=cost)
 
 
 def _entry(trial: FrozenTrial) -> Entry:
     asked: dict[str, Any] = trial.user_attrs[ASKED]
     measured: dict[str, Any] = dict(trial.user_attrs.get(MEASURED, {}))
     seconds, repeat = measured.pop("seconds", 0.0), measured.pop("repeat", False)
+    cost = measured.pop("cost", None)
     done = trial.state == TrialState.COMPLETE
     return Entry(
         trial.number,
@@ -145,6 +154,7 @@ def _entry(trial: FrozenTrial) -> Entry:
         Result(**measured) if done else None,
         seconds,
         repeat,
+        cost,
     )
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
-from numpy.typing import NDArray
 
 from noahnas.space import Arch, Space
-from noahnas.strategy import Proposal, Strategy
+from noahnas.strategies.breeding import cross, depth_mutant, module_cross, mutant
+from noahnas.strategy import Proposal, Strategy, Trial
 
 
 class Evolution(Strategy):
     """Generations of mutants, crossovers and fresh draws of the best architectures so far.
 
     The first `population` archs are draws of the paper prior. In each later generation the `top`
-    best of all so far are parents: `mutants` children by mutation (each depth, and whatever else a
-    whole module shares, drawn anew with probability `s`, each other gene with `m`), `crossovers` by
-    taking each block, and each gene of a whole module, from one of two parents, and the rest fresh
-    draws. A child that breaks a rule is drawn again. NOAH itself mutates depths only and swaps
-    whole modules.
+    best of all so far are parents: of `mutants` children by mutation (each depth, and whatever else
+    a whole module shares, drawn anew with probability `s`, each other gene with `m`) and of
+    `crossovers`, which take each block, and each gene of a whole module, from one of two parents;
+    the rest are fresh draws. A child that breaks a rule or the budget is drawn again.
+
+    `operators=paper` breeds as NOAH's code does: mutation draws depths alone anew, crossover swaps
+    whole modules; most of the space is then reached by fresh draws only.
+
+    `ageing=true` is regularised evolution: there are no generations; each parent is the best of
+    `top` archs drawn from the `population` youngest, so that a lucky score dies out.
 
     Not for a handful of evaluations: before the first generation ends it is random search.
 
-    Source: NOAH, arXiv:2206.04673; Real et al., arXiv:1802.01548.
+    Source: NOAH, arXiv:2206.04673; ageing: Real et al., arXiv:1802.01548.
 
     Raises:
         ValueError: if a number is out of range.
@@ -39,6 +46,8 @@ class Evolution(Strategy):
         crossovers: int = 25,
         m: float = 0.2,
         s: float = 0.4,
+        operators: Literal["blocks", "paper"] = "blocks",
+        ageing: bool = False,
     ) -> None:
         super().__init__(space, seed)
         if population < 1 or top < 1 or min(mutants, crossovers) < 0:
@@ -50,51 +59,45 @@ class Evolution(Strategy):
         self.population, self.top = population, top
         self.mutants, self.crossovers = mutants, crossovers
         self.m, self.s = m, s
+        self.operators, self.ageing = operators, ageing
 
     def ask(self, n: int) -> list[Proposal]:
-        """The next `n` individuals of the current generation; never beyond its end."""
+        """The next `n` individuals; without ageing never beyond the end of a generation."""
         rng = self.rng()
-        born = len(self.history) % self.population
-        parents = self._parents()
+        if not self.ageing or len(self.history) < self.population:
+            n = min(n, self.population - len(self.history) % self.population)
+        pool = self._pool()
 
         def child(position: int) -> Arch:
             slot = position % self.population
-            if parents and slot < self.mutants:
-                return self._mutant(parents[rng.integers(len(parents))], rng)
-            if parents and slot < self.mutants + self.crossovers:
-                pair = rng.integers(len(parents), size=2)
-                return self._cross(parents[pair[0]], parents[pair[1]], rng)
+            if pool and slot < self.mutants:
+                return self._mutant(self._parent(pool, rng), rng)
+            if pool and slot < self.mutants + self.crossovers:
+                return self._cross(self._parent(pool, rng), self._parent(pool, rng), rng)
             return self.space.draw(rng)
 
         # Where no child is new, or few draws meet the budget, an exact draw keeps the search going.
-        n = min(n, self.population - born)
         return self.fresh(child, n) or self.fresh(lambda _: self.space.sample(rng)[0], n)
 
-    def _parents(self) -> list[Arch]:
-        """The best archs of all generations that are complete."""
-        done = self.history[: len(self.history) // self.population * self.population]
-        best = sorted(done, key=lambda trial: trial.result.rank, reverse=True)
-        return [trial.arch for trial in best[: self.top]]
+    def _pool(self) -> list[Trial]:
+        """The trials from which parents are taken; none before the first generation is complete."""
+        done = len(self.history) // self.population * self.population
+        if self.ageing:
+            return self.history[-self.population :] if done else []
+        best = sorted(self.history[:done], key=lambda trial: trial.result.rank, reverse=True)
+        return best[: self.top]
 
-    def _filled(self, arch: Arch, rng: np.random.Generator) -> NDArray[np.int64]:
-        """The arch's genes, those that are inactive drawn anew: a deeper child needs their dims."""
-        vector = self.space.encode(arch)
-        active = np.array(self.space.active(vector), dtype=bool)
-        return np.where(active, vector, rng.integers(self._counts()))
-
-    def _counts(self) -> list[int]:
-        return [len(gene.choices) for gene in self.space.genes]
+    def _parent(self, pool: list[Trial], rng: np.random.Generator) -> Arch:
+        if not self.ageing:
+            return pool[rng.integers(len(pool))].arch
+        drawn = rng.choice(len(pool), size=min(self.top, len(pool)), replace=False)
+        return max((pool[i] for i in drawn), key=lambda trial: trial.result.rank).arch
 
     def _mutant(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        rates = [self.s if gene.block is None else self.m for gene in self.space.genes]
-        hit = rng.random(len(rates)) < rates
-        vector = np.where(hit, rng.integers(self._counts()), self._filled(arch, rng))
-        return self.space.decode(vector.tolist())
+        if self.operators == "paper":
+            return depth_mutant(self.space, arch, rng, self.s)
+        return mutant(self.space, arch, rng, self.m, self.s)
 
     def _cross(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
-        genes = self.space.genes
-        of_block = rng.random(self.space.blocks) < 0.5
-        of_depth = rng.random(len(genes)) < 0.5
-        mine = [of_depth[i] if g.block is None else of_block[g.block] for i, g in enumerate(genes)]
-        vector = np.where(mine, self._filled(first, rng), self._filled(second, rng))
-        return self.space.decode(vector.tolist())
+        operator = module_cross if self.operators == "paper" else cross
+        return operator(self.space, first, second, rng)

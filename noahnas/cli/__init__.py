@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from noahnas import __version__
+from noahnas.cli.compare import compare
 from noahnas.cli.data import data_app
 from noahnas.cli.diagnose import diagnose
 from noahnas.cli.imports import space_import
@@ -32,7 +33,7 @@ app = typer.Typer(
 
     `noahnas search --data DIR --backbone vit_base_patch16_224.orig_in21k --space noah-vtab`""",
 )
-for command in (search, retrain, diagnose, predict, strategies):
+for command in (search, retrain, compare, diagnose, predict, strategies):
     app.command()(command)
 space_app.command("import")(space_import)
 app.add_typer(space_app, name="space")

@@ -99,7 +99,7 @@ def search(
     on with --resume RUN.
     """
     if resume:
-        _refuse_inputs_beside_resume(context)
+        refuse_inputs_beside_resume(context)
         from noahnas.pipeline import resume as go_on
 
         _run(resume, lambda report: go_on(resume, report), as_json)
@@ -171,7 +171,7 @@ def retrain(
     from noahnas.pipeline import start
 
     if resume:
-        _refuse_inputs_beside_resume(context)
+        refuse_inputs_beside_resume(context)
         _run(resume, lambda report: go_on(resume, report), as_json)
         return
     from noahnas.rundir import RunDirectory
@@ -221,7 +221,7 @@ def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) 
         Console().print(result_table(result, str(out)))
 
 
-def _refuse_inputs_beside_resume(context: typer.Context) -> None:
+def refuse_inputs_beside_resume(context: typer.Context) -> None:
     """A resumed run has its inputs; one given beside --resume would be silently ignored."""
     given = [
         f"--{'set' if name == 'options' else name.replace('_', '-')}"

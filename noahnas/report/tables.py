@@ -17,7 +17,7 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
     trained = "trained whole" if result["full"] else "frozen"
     table.add_row("backbone", f"{result['backbone']} ({trained})")
     if "space" in result:
-        ended = ", space exhausted" if result["exhausted"] else ""
+        ended = ", nothing more to propose" if result["exhausted"] else ""
         table.add_row(
             "space", f"{result['space']} · {result['evaluations']} archs evaluated{ended}"
         )
@@ -36,6 +36,8 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
     )
     if "val" in result:
         table.add_row("val, shared weights", scores(result["val"]))
+    if "front" in result:
+        table.add_row("front, val", front_told(result["front"]))
     table.add_row("test, retrained", scores(result["test"]))
     if "best_test" in result:
         best = result["best_test"]
@@ -70,6 +72,16 @@ def spread_told(spread: Mapping[str, Any]) -> str:
         f"binomial error {spread['error']:.1%}"
     )
     return told if spread["sd"] > spread["error"] else f"{told}: ranks noise"
+
+
+def front_told(front: Mapping[str, Any]) -> str:
+    """A front's hypervolume and its archs by rising cost; the last is the one retrained."""
+    told = (
+        f"{len(front['trials'])} archs · hypervolume {front['hypervolume']:.3f}, "
+        f"accuracy against {front['axis']} up to {front['reference']:,.6g}"
+    )
+    rows = [f"{t['accuracy']:.1%} at {t['cost']:,.6g} {front['axis']}" for t in front["trials"]]
+    return "\n".join([told, *rows])
 
 
 def scores(measured: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -106,6 +107,19 @@ class Exact:
     def acceptance(self) -> float | None:
         """The share of draws so far that passed; None before the first."""
         return self.passed / self.drawn if self.drawn else None
+
+    @property
+    def at_most(self) -> int:
+        """How many architectures `every` yields: those feasible, or more where `reason` says so."""
+        return self.source.total
+
+    def every(self) -> Iterator[Arch]:
+        """Every architecture once that obeys the rules and what is counted of the budget."""
+        source = self.source
+        for index in range(source.total):
+            arch = Arch.trusted(source.census.unrank(index, source.low, source.high))
+            if source.ruled or self.space.obeys(arch):
+                yield arch
 
     def count(self, params: int | None = None) -> int:
         """As `Space.count`."""

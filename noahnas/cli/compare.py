@@ -1,0 +1,206 @@
+"""`noahnas compare`: strategies head-to-head."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from noahnas.cli.options import (
+    Backbone,
+    Data,
+    Device,
+    Epochs,
+    Json,
+    OnError,
+    RecipeName,
+    SplitSeed,
+    Threads,
+    stopping,
+)
+from noahnas.cli.runs import DEFAULT_BACKBONE, DEFAULT_DATA, DEFAULT_SPACE
+
+if TYPE_CHECKING:
+    from noahnas.compare.plan import Plan, Shared
+
+
+def compare(
+    context: typer.Context,
+    strategies: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated names (`noahnas strategies`), or all. LABEL=NAME gives one a "
+            "label of its own, so that it can take part twice."
+        ),
+    ] = "random,evolution,tpe,nni",
+    seeds: Annotated[str, typer.Option(help="Of the searches, such as 0-9 or 0,3.")] = "0-9",
+    supernet_seeds: Annotated[
+        str | None, typer.Option(help="Of the supernets to train. [default: 0-2]")
+    ] = None,
+    supernets: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--supernet",
+            help="Another run: search its trained supernet instead of training one; may be "
+            "repeated.",
+        ),
+    ] = None,
+    retrain_seeds: Annotated[
+        str | None,
+        typer.Option(help="Seeds whose winners are retrained, or none. [default: all]"),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Architectures that each search evaluates.")
+    ] = 200,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option of a strategy, such as evolution.population=30; may be repeated.",
+        ),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="The strategy that the others are tested against.")
+    ] = "random",
+    data: Data = DEFAULT_DATA,
+    backbone: Backbone = DEFAULT_BACKBONE,
+    space: Annotated[str | None, typer.Option(help="As in search.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
+    ] = None,
+    recipe: RecipeName = "default",
+    policy: Annotated[
+        str | None, typer.Option(help="What the supernets train on, as in search.")
+    ] = None,
+    supernet_epochs: Epochs = None,
+    retrain_epochs: Epochs = None,
+    split_seed: SplitSeed = 0,
+    on_error: OnError = "stop",
+    device: Device = "auto",
+    threads: Threads = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Directory of the comparison; one that was begun goes on, and strategies, seeds "
+            "and supernets may be added. [default: runs/compare-TIME]",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this comparison; its inputs are its own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which strategy, and is it better than chance here?
+
+    Trains supernets, lets every strategy search each of them with every seed under the same two
+    budgets (distinct evaluations; images through the backbone), retrains the winners, tests them
+    once, and says what that allows to conclude.
+
+    Prints tables; writes compare.json, compare.md and plots (PNG, SVG) to the directory. Interrupt
+    it at any time: `noahnas compare --resume DIR` goes on. docs/compare.md explains how to read it.
+    """
+    if resume:
+        from noahnas.cli.runs import refuse_inputs_beside_resume
+
+        refuse_inputs_beside_resume(context)
+        from noahnas.compare import begun
+
+        _carry_out(resume, begun(resume), forgiving=True, as_json=as_json)
+        return
+    from dataclasses import replace
+
+    from noahnas.cli.experiment import numbers, words
+    from noahnas.cli.given import data_of, file_of, options_of, recipe_of
+    from noahnas.compare.plan import Plan, entrants_of
+    from noahnas.inputs import Inputs
+    from noahnas.space import Space
+    from noahnas.space.budget import params_amount
+
+    chosen = Space.load(space or DEFAULT_SPACE.get(backbone, "noah-vtab"))
+    if budget:
+        try:
+            chosen = chosen.with_budget(params_amount(budget))
+        except ValueError as e:
+            raise typer.BadParameter(str(e), param_hint="--budget") from None
+    followed = recipe_of(recipe, None, supernet_epochs, retrain_epochs, policy)
+    inputs = Inputs(
+        data=data_of(data),
+        backbone=file_of(backbone),
+        recipe=replace(followed, trials=trials),
+        split_seed=split_seed,
+        on_error=on_error,
+        device=device,
+        threads=threads,
+        space=chosen,
+        probe=False,
+    )
+    searched = numbers(seeds, "--seeds")
+    if retrain_seeds == "none":
+        again: tuple[int, ...] = ()
+    else:
+        again = numbers(retrain_seeds, "--retrain-seeds") if retrain_seeds else searched
+    strange = sorted(set(again) - set(searched))
+    if strange:
+        raise typer.BadParameter(
+            f"{', '.join(map(str, strange))} is not among --seeds", param_hint="--retrain-seeds"
+        )
+    plan = Plan(
+        inputs,
+        entrants_of(words(strategies), options_of(options or [])),
+        _supernets(supernets, supernet_seeds),
+        searched,
+        again,
+        against,
+    )
+    place = out or Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    _carry_out(place, plan, forgiving=strategies.strip() == "all", as_json=as_json)
+
+
+def _supernets(runs: list[Path] | None, seeds: str | None) -> tuple[Shared, ...]:
+    from noahnas.cli.experiment import numbers
+    from noahnas.compare.plan import reused, trained_with
+
+    if runs and seeds:
+        raise typer.BadParameter("give either --supernet or --supernet-seeds")
+    return reused(runs) if runs else trained_with(numbers(seeds or "0-2", "--supernet-seeds"))
+
+
+def _carry_out(out: Path, plan: Plan, *, forgiving: bool, as_json: bool) -> None:
+    """Do what is not done, with progress on stderr; write the report, print it on stdout."""
+    import optuna
+    from rich.console import Console
+
+    from noahnas.compare import compare as do
+    from noahnas.protocols.runs import check_place
+    from noahnas.report.comparison import heading, sheets
+    from noahnas.report.progress import ProgressView
+
+    check_place(out)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with (
+        stopping(f"go on with: noahnas compare --resume {shlex.quote(str(out))}"),
+        ProgressView(Console(stderr=True)) as view,
+    ):
+        told = do(out, plan, forgiving=forgiving, report=view.update)
+    if as_json:
+        typer.echo(json.dumps({"run": str(out)} | told, ensure_ascii=False))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    line(heading(told))
+    for sheet in sheets(told):
+        console.print(sheet.to_rich())
+    for text in (*told["rules"], "", *told["notes"]):
+        line(text)
+    line(f"compare.json, compare.md and plots: {out}")

@@ -1,0 +1,37 @@
+"""How far a whole comparison has come, told while its parts report their own steps."""
+
+from __future__ import annotations
+
+from noahnas.progress import Progress, Report
+
+UNIT = 1000  # passes in a step of the bar
+STAGES = ("supernet", "noise floor", "search", "retrain")  # whose steps are shares of a part
+
+
+class Grid:
+    """The passes that are made of those that are to be made."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._report = report
+        self._total = total
+        self._made = 0
+
+    def part(self, name: str, passes: int) -> Report:
+        """A report for a part of the work, of so many passes, which tells the whole instead."""
+
+        def told(step: Progress) -> None:
+            share = step.done / max(step.total, 1) if step.stage in STAGES else 0.0
+            made = self._made + round(share * passes)
+            note = f"{name} · {step.stage} {step.done}/{step.total} · {step.note}"
+            total = max(1, self._total // UNIT)
+            self._report(Progress("compare", min(made // UNIT, total), total, note))
+
+        return told
+
+    def done(self, passes: int) -> None:
+        """A part that was counted as so many passes is done."""
+        self._made += passes
+
+    def rest(self, passes: int) -> None:
+        """What is left turns out to be so many passes."""
+        self._total = self._made + passes
