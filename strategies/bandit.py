@@ -12,10 +12,10 @@ class Bandit(Strategy):
 
     Asynchronous successive halving. Rung 0 is `images` images, each further rung `eta` times as
     many, the last of `rungs` all. Whenever an arch is among the best 1/`eta` of its rung and has
-    not been scored on the next, that is proposed, the highest rung first; else a new arch on rung 0:
-    with probability `bred` a mutant of one of the `top` best on the highest rung that has any, else
-    a draw of the paper prior. `bred=0` is successive halving alone. Only scores on as many images
-    are compared, and the winner is one scored on all.
+    not been scored on the next, that is proposed, the highest rung first; else a new arch on rung
+    0: with probability `bred` a mutant of one of the `top` best on the highest rung that has any,
+    else a draw of the paper prior. `bred=0` is successive halving alone. Only scores on as many
+    images are compared, and the winner is one scored on all.
 
     The search charges a trial on fewer images its share of one, so that the budget in passes is
     that of other strategies, and more archs are looked at. Where the val split has fewer images
