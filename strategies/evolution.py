@@ -90,7 +90,7 @@ class Evolution(Strategy):
     def _parent(self, pool: list[Trial], rng: np.random.Generator) -> Arch:
         if not self.ageing:
             return pool[rng.integers(len(pool))].arch
-        drawn = rng.choice(len(pool), size=min(self.top, len(pool)), replace=False)
+        drawn = rng.choice(len(pool), size=min(self.top, len(pool)), replace=False).tolist()
         return max((pool[i] for i in drawn), key=lambda trial: trial.result.rank).arch
 
     def _mutant(self, arch: Arch, rng: np.random.Generator) -> Arch:

@@ -141,13 +141,15 @@ class Model:
 
 def _kernel(a: Array, b: Array, share: float, length: float) -> Array:
     """Linear and squared exponential, (rows of a, rows of b)."""
-    linear = 1 + a @ b.T / a.shape[1]
-    return share * linear + (1 - share) * np.exp(-_squared(a, b) / (2 * length))
+    linear = 1 + a @ b.T / a.shape[1]  # (rows of a, rows of b)
+    kernel: Array = share * linear + (1 - share) * np.exp(-_squared(a, b) / (2 * length))
+    return kernel
 
 
 def _squared(a: Array, b: Array) -> Array:
     """Squared distances, (rows of a, rows of b)."""
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
+    squared: Array = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.maximum(squared, 0)  # rounding can leave less than 0
 
 
 def features(space: Space, arch: Arch) -> Array:
