@@ -60,7 +60,7 @@ class _Journal(JournalFileBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with self._path.open("ab") as f:
             f.write(lines.encode())
-            if any("values" in log for log in logs):
+            if any(log.get("values") for log in logs):
                 f.flush()
                 os.fsync(f.fileno())
 

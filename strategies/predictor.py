@@ -31,7 +31,7 @@ class Predictor(Strategy):
     proposed that a draw from each one's own posterior ranks highest (independent Thompson
     sampling). The first `startup` trials are draws of the paper prior.
 
-    Not for evaluations that take milliseconds: an ask takes a tenth of a second; nor for more than
+    Not for evaluations that take milliseconds: an ask takes 0.2 s; nor for more than
     a few thousand trials, with whose cube it grows.
 
     Source: White et al., BANANAS, arXiv:1910.11858; Dudziak et al., BRP-NAS, arXiv:2007.08668.
