@@ -49,6 +49,7 @@ SEARCHED: dict[str, tuple[str, Options, int]] = {
     "evolution, paper": ("evolution", {"operators": "paper"}, TRIALS),
     "local": ("local", {}, TRIALS),
     "bandit": ("bandit", {}, TRIALS),
+    "bandit, halving alone": ("bandit", {"bred": "0"}, TRIALS),
     "nsga2": ("nsga2", {}, TRIALS),
     "cmaes": ("cmaes", {}, TRIALS),
     "tpe": ("tpe", {}, TRIALS),
@@ -212,7 +213,9 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             base = of.get("random, 100" if row["trials"] == 100 else "random")
             if base is None or base is row:
                 continue
-            gain = np.array(row["true_accuracy"]) - np.array(base["true_accuracy"])
+            if row["seeds"] > base["seeds"]:
+                continue
+            gain = np.array(row["true_accuracy"]) - np.array(base["true_accuracy"])[: row["seeds"]]
             row["gain"], row["wins"] = float(gain.mean()), int((gain > 0).sum())
             p[name] = (
                 float(stats.wilcoxon(gain, alternative="greater").pvalue) if gain.any() else 1.0

@@ -56,9 +56,8 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: float) -> floa
     if reference <= 0:
         raise ValueError(f"the reference cost must be above 0, not {reference}")
     front = [points[i] for i in nondominated([((a,), c) for a, c in points])]
-    ends = [cost for _, cost in front[1:]] + [reference]
-    area = sum(
-        accuracy * max(min(end, reference) - cost, 0)
-        for (accuracy, cost), end in zip(front, ends, strict=True)
-    )
+    ends = [*(cost for _, cost in front[1:]), reference]
+    area = 0.0
+    for (accuracy, cost), end in zip(front, ends, strict=False):  # an empty front has no area
+        area += accuracy * max(min(end, reference) - cost, 0)
     return area / reference

@@ -90,8 +90,9 @@ class Evolution(Strategy):
     def _parent(self, pool: list[Trial], rng: np.random.Generator) -> Arch:
         if not self.ageing:
             return pool[rng.integers(len(pool))].arch
-        drawn = rng.choice(len(pool), size=min(self.top, len(pool)), replace=False)
-        return max((pool[i] for i in drawn), key=lambda trial: trial.result.rank).arch
+        drawn = rng.choice(len(pool), size=min(self.top, len(pool)), replace=False).tolist()
+        best: Trial = max((pool[i] for i in drawn), key=lambda trial: trial.result.rank)
+        return best.arch
 
     def _mutant(self, arch: Arch, rng: np.random.Generator) -> Arch:
         if self.operators == "paper":

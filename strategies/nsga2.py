@@ -86,7 +86,7 @@ class NSGA2(Multiobjective):
 
         def parent() -> Arch:
             pair = rng.integers(len(pool), size=2)
-            return pool[min(pair)].arch  # the pool is in order, the better first
+            return pool[int(min(pair))].arch  # the pool is in order, the better first
 
         def child(_position: int) -> Arch:
             if not pool:

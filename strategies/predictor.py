@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 FITTED = 200  # trials by which the kernel is chosen, spread evenly over the history
 LINEAR = (0.0, 0.5, 0.9)  # shares of the linear kernel
 LENGTHS = (0.5, 1.0, 2.0)  # squared length scales, in medians of squared distance
+TINY = 1e-12  # variance of scores that are all the same
 NOISES = (0.01, 0.1, 0.3, 1.0, 3.0)  # variances, relative to the kernel's
 
 
@@ -30,7 +31,7 @@ class Predictor(Strategy):
     proposed that a draw from each one's own posterior ranks highest (independent Thompson
     sampling). The first `startup` trials are draws of the paper prior.
 
-    Not for evaluations that take milliseconds: an ask takes a tenth of a second; nor for more than
+    Not for evaluations that take milliseconds: an ask takes 0.2 s; nor for more than
     a few thousand trials, with whose cube it grows.
 
     Source: White et al., BANANAS, arXiv:1910.11858; Dudziak et al., BRP-NAS, arXiv:2007.08668.
@@ -114,7 +115,7 @@ class Model:
             projected = (vectors.T @ y[part]) ** 2  # (part,)
             for noise in NOISES:
                 spread = np.maximum(values, 0) + noise  # (part,)
-                size = (projected / spread).mean()  # the best variance of the process
+                size = max((projected / spread).mean(), TINY)  # the best variance
                 likelihood = -len(part) * np.log(size) - np.log(spread).sum()
                 if likelihood > best:
                     best, chosen = likelihood, (share, length, noise)
@@ -122,7 +123,9 @@ class Model:
         kernel = _kernel(rows, rows, share, length) + noise * np.eye(len(rows))
         factor, _ = cho_factor(kernel, lower=True)
         weights = cho_solve((factor, True), y)
-        size = float(y @ weights) / len(y) or 1.0  # the process's variance, of standardised scores
+        size = max(
+            float(y @ weights) / len(y), TINY
+        )  # the process's variance, of standardised scores
         return cls(rows, share, length, factor, weights, size, mean, scale)
 
     def predict(self, rows: Array) -> tuple[Array, Array]:
@@ -138,13 +141,15 @@ class Model:
 
 def _kernel(a: Array, b: Array, share: float, length: float) -> Array:
     """Linear and squared exponential, (rows of a, rows of b)."""
-    linear = 1 + a @ b.T / a.shape[1]
-    return share * linear + (1 - share) * np.exp(-_squared(a, b) / (2 * length))
+    linear = 1 + a @ b.T / a.shape[1]  # (rows of a, rows of b)
+    kernel: Array = share * linear + (1 - share) * np.exp(-_squared(a, b) / (2 * length))
+    return kernel
 
 
 def _squared(a: Array, b: Array) -> Array:
     """Squared distances, (rows of a, rows of b)."""
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
+    squared: Array = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.maximum(squared, 0)  # rounding can leave less than 0
 
 
 def features(space: Space, arch: Arch) -> Array:

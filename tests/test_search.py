@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,14 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"".join(lines))
     with pytest.raises(RunError, match="damaged"):
         run(tmp_path / "s")
+
+
+def test_a_trial_is_synced_to_the_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
+    run(tmp_path / "s", "random")
+    assert len(synced) == TRIALS
+    assert len(reread(tmp_path / "s")) == TRIALS

@@ -63,19 +63,19 @@ def test_a_bandit_spends_the_passes_of_its_trials_on_more_archs(tmp_path: Path) 
     assert outcome.passes == sum(p.images or IMAGES for p in asked)
     assert 20 * IMAGES - IMAGES < outcome.passes < 20 * IMAGES + 5 * IMAGES
     assert len({p.arch for p in asked}) > 30
-    assert {p.images for p in asked} == {50, 100, None}
+    assert {p.images for p in asked} == {25, 75, None}
     assert outcome.evaluations == len(asked)
     assert outcome.best.proposal.images is None
 
 
-def test_a_bandit_promotes_the_best_half_of_a_rung(tmp_path: Path) -> None:
+def test_a_bandit_promotes_the_best_third_of_a_rung(tmp_path: Path) -> None:
     bandit(tmp_path / "s")
     trials = [entry.trial for entry in Study.journal(tmp_path / "s", bound()).entries()]
-    on = {k: [t for t in trials if t.proposal.images == k] for k in (50, 100, None)}
-    for low, high in ((50, 100), (100, None)):
+    on = {k: [t for t in trials if t.proposal.images == k] for k in (25, 75, None)}
+    for low, high in ((25, 75), (75, None)):
         promoted = {t.arch for t in on[high]}
         assert promoted <= {t.arch for t in on[low]}
-        assert len(promoted) <= len(on[low]) / 2
+        assert len(on[low]) / 6 < len(promoted) < len(on[low]) / 2  # a third, as ranks move
         ranks = sorted((t.result.rank for t in on[low]), reverse=True)
         kept = [t.result.rank for t in on[low] if t.arch in promoted]
         assert np.mean([r[0] for r in kept]) > np.mean([r[0] for r in ranks])
@@ -92,12 +92,12 @@ def test_a_bandit_that_died_goes_on_with_the_same_sequence(tmp_path: Path, die_a
 
 
 def test_a_winner_is_scored_on_all_images_though_the_budget_ends_before(tmp_path: Path) -> None:
-    outcome = bandit(tmp_path / "s", trials=1)
+    outcome = bandit(tmp_path / "s", trials=1, images="50", eta="2")
     asked = proposals(tmp_path / "s")
-    assert [p.images for p in asked] == [50, 50, 50, 50, None][-len(asked) :]
-    assert asked[-1].arch in {p.arch for p in asked[:-1]}
+    assert [p.images for p in asked] == [50, 50, 100, None]  # a trial, and one on all images
+    assert asked[-1].arch == asked[2].arch
     assert outcome.best.proposal == asked[-1]
-    assert bandit(tmp_path / "s", trials=1) == outcome
+    assert bandit(tmp_path / "s", trials=1, images="50", eta="2") == outcome
 
 
 def test_only_scores_on_all_images_compare(tmp_path: Path) -> None:
@@ -216,21 +216,14 @@ def test_a_climb_goes_by_neighbours_and_restarts_where_it_is_stuck() -> None:
 
 def test_local_search_moves_along_a_budget_that_single_steps_cannot() -> None:
     space = Space("s", {"lora": ModuleSpace((0, 1, 2, 3))}, budget=Budget(96), blocks=3, width=8)
-    full, target = Arch(lora=(3, 0, 0)), Arch(lora=(0, 0, 3))
+    full = Arch(lora=(3, 0, 0))
     assert all(space.params(a) <= 64 for a in space.neighbours(full) if space.feasible(a))
-
-    def value(arch: Arch) -> float:
-        return sum(d * w for d, w in zip(arch.dims("lora"), (1.0, 1.1, 1.2), strict=False)) / 4
-
-    strategy = make_strategy("local", space, 0, {"draws": "1"})
-    first = Trial(Proposal(full), Result(value(full), 0.5, 0.5, 96, 1, "val"))
-    strategy.tell([first])
-    for _ in range(25):
-        told = [Trial(p, Result(value(p.arch), 0.5, 0.5, 1, 1, "val")) for p in strategy.ask(2)]
-        strategy.tell(told)
-        if target in {t.arch for t in strategy.history}:
-            break
-    assert target in {t.arch for t in strategy.history}
+    first = Trial(Proposal(full), Result(0.9, 0.9, 0.1, 96, 1, "val"))
+    for seed in range(3):
+        strategy = make_strategy("local", space, seed, {"draws": "1"})
+        strategy.tell([first])
+        asked = [proposal.arch for proposal in strategy.ask(3)]
+        assert any(space.params(arch) == 96 for arch in asked)  # up in one block, down in another
 
 
 # --- models ----------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_in_a_small_space_it_proposes_every_feasible_arch_and_then_stops(name: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_in_a_line_what_it_does_and_its_options_have_defaults(name: str) -> None:
-    strategy = make_strategy(name, bound(), 0)
+    strategy = make_strategy(name, small(name), 0)
     assert 10 < len(type(strategy).summary) < 120
     assert type(strategy).__doc__
     for parameter in options_of(type(strategy)).values():

@@ -16,7 +16,7 @@ from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
 from noahnas.space.schema import Value
-from noahnas.space.work import COUNT_WORK, EXTREME_WORK, LOOK_WORK, UncountableError, Work
+from noahnas.space.work import EXTREME_WORK, LOOK_WORK, SOUGHT_WORK, UncountableError, Work
 
 if TYPE_CHECKING:
     from noahnas.space.space import Space
@@ -131,7 +131,7 @@ class Prices:
         try:
             return self.extreme(only)
         except UncountableError:
-            self._extremes[only, False] = self._extreme(only, self.params, COUNT_WORK)
+            self._extremes[only, False] = self._extreme(only, self.params, SOUGHT_WORK)
             return self.extreme(only)
 
     def _extreme(self, only: str, price: Price, most: int = EXTREME_WORK) -> Arch | None:

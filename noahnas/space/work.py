@@ -6,6 +6,7 @@ from __future__ import annotations
 COUNT_WORK = 700_000  # counting by parameters
 SIZE_WORK = 1_300_000  # counting regardless of cost
 EXTREME_WORK = 400_000  # finding a cheapest or dearest architecture
+SOUGHT_WORK = 1_200_000  # the same, where it is asked for by itself
 RELAXED_WORK = 150_000  # counting with fewer rules, where all of them are too many
 LOOK_WORK = 200_000  # telling values by their prices, where it only helps
 ROW_WORK = 5_000_000  # operations on arrays of gene vectors: a tenth of a second
