@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
-from noahnas.device import choose_device, default_precision
+from noahnas.device import choose_device, choose_precision
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, evaluate, latency
+from noahnas.evaluate import Result, Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
@@ -101,16 +101,14 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         return run.read_json("result.json", "arch", "test", "cost")
     about = run.about
     inputs = Inputs.from_dict(about["inputs"])
-    loaded = _load(
-        replace(inputs, threads=about["threads"]), report
-    )  # they decide the order of sums
+    then = {key: about[key] for key in ("threads", "precision")}  # they decide the last digits
+    loaded = _load(replace(inputs, **then), report)
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {path} was begun; start a new run")
-    here = loaded.task.device.type, loaded.task.precision
-    if here != (about["device"], about["precision"]):
-        then = f"{about['device']} in {about['precision']}"
-        raise RunError(f"{path} was begun on {then}, this is {' in '.join(here)}; start a new run")
+    here = loaded.task.device.type
+    if here != about["device"]:
+        raise RunError(f"{path} was begun on {about['device']}, this is {here}; start a new run")
     return _stages(run, loaded, report)
 
 
@@ -122,6 +120,7 @@ def default_threads(backbone: Backbone) -> int:
 
 def _load(inputs: Inputs, report: Report) -> _Loaded:
     device = choose_device(inputs.device)
+    precision = choose_precision(inputs.precision, device)
     backbone = load_backbone(inputs.backbone)
     torch.set_num_threads(inputs.threads or default_threads(backbone))
     if inputs.space:
@@ -134,7 +133,7 @@ def _load(inputs: Inputs, report: Report) -> _Loaded:
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
     return _Loaded(
-        inputs, backbone, Task(data, backbone.preprocess, device, default_precision(device))
+        inputs, backbone, Task(data, backbone.preprocess, device, precision)
     )
 
 
@@ -242,8 +241,10 @@ def _search(
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
 
-    def score(proposal: Proposal) -> Result:
-        return evaluate(net, proposal.arch, task, images=proposal.images)
+    scores = Scores(net, task)
+
+    def score(proposals: Sequence[Proposal]) -> list[Result]:
+        return scores([p.arch for p in proposals], [p.images for p in proposals])
 
     strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     passes, seconds = 0, 0.0
@@ -263,6 +264,7 @@ def _search(
         "evaluations": outcome.evaluations,
         "exhausted": outcome.exhausted,
         "passes": outcome.passes + passes,
+        "computed_passes": outcome.computed + passes,
         "seconds": outcome.seconds + seconds,
     }
 
@@ -308,7 +310,7 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         "params_with_head": tested["tuned"] + tested["head"],
         "test": tested["result"],
         "cost": {
-            name: {key: found[key] for key in ("seconds", "passes", "reused") if key in found}
+            name: {key: found[key] for key in ("seconds", "passes", "computed_passes", "reused") if key in found}
             for name, found in done.items()
         },
     }

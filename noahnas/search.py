@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from noahnas.errors import StrategyError
@@ -12,7 +12,7 @@ from noahnas.progress import Progress, Report
 from noahnas.strategy import Proposal, Strategy, Trial
 from noahnas.study import Entry, Study
 
-Evaluate = Callable[[Proposal], Result]
+Evaluate = Callable[[Sequence[Proposal]], Sequence[Result]]
 FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends
 
 
@@ -23,6 +23,7 @@ class Outcome:
     best: Trial
     evaluations: int  # distinct architectures evaluated
     passes: int  # images through the backbone, forward equivalents
+    computed: float  # passes that were; blocks that architectures have in common count once
     seconds: float  # of asking and evaluating
     exhausted: bool  # the strategy had no more to propose before the budget of trials was spent
 
@@ -44,7 +45,7 @@ def search(
 
     Args:
         strategy: a new one.
-        evaluate: scores a proposal on the validation split.
+        evaluate: scores proposals on the validation split, all of an ask at once.
         study: where every trial is written, before the strategy is told.
         trials: distinct architectures to evaluate, those of the study included.
         batch: architectures asked for at a time.
@@ -73,7 +74,7 @@ def search(
             of = len(proposals)
             pending += [study.start(p, asked_at, size, of, asking / of) for p in rest]
         before = len(known)
-        told = [_finished(entry, evaluate, study, known, trials, report) for entry in pending]
+        told = _finished(pending, evaluate, study, known, trials, report)
         strategy.tell([entry.trial for entry in told])
         asked_at += len(told)
         pending = []
@@ -95,25 +96,32 @@ def _check(strategy: Strategy, proposal: Proposal) -> None:
 
 
 def _finished(
-    entry: Entry,
+    pending: Sequence[Entry],
     evaluate: Evaluate,
     study: Study,
     known: dict[tuple[str, int | None], Result],
     trials: int,
     report: Report,
-) -> Entry:
-    if entry.result:
-        return entry
-    key = _key(entry.proposal)
-    if key in known:
-        return study.finish(entry, known[key], 0.0, repeat=True)
+) -> list[Entry]:
+    """The entries with their results, in order; those of no known arch are evaluated together."""
+    new = {_key(e.proposal): e for e in pending if not e.result and _key(e.proposal) not in known}
     began = time.perf_counter()
-    result = evaluate(entry.proposal)
-    entry = study.finish(entry, result, time.perf_counter() - began)
-    known[key] = result
-    best = max(known.values(), key=lambda r: r.rank)
-    report(Progress("search", len(known), trials, f"best val {best.accuracy:.3f}"))
-    return entry
+    results = evaluate([entry.proposal for entry in new.values()]) if new else []
+    seconds = (time.perf_counter() - began) / max(len(new), 1)
+    scored = dict(zip(new, results, strict=True))
+    told = []
+    for entry in pending:
+        key = _key(entry.proposal)
+        if entry.result:
+            told.append(entry)
+        elif key in known:
+            told.append(study.finish(entry, known[key], 0.0, repeat=True))
+        else:
+            told.append(study.finish(entry, scored[key], seconds))
+            known[key] = scored[key]
+            best = max(known.values(), key=lambda r: r.rank)
+            report(Progress("search", len(known), trials, f"best val {best.accuracy:.3f}"))
+    return told
 
 
 def _outcome(study: Study, trials: int, strategy: Strategy) -> Outcome:
@@ -126,6 +134,7 @@ def _outcome(study: Study, trials: int, strategy: Strategy) -> Outcome:
         best=best,
         evaluations=len(fresh),
         passes=sum(entry.trial.result.passes for entry in fresh),
+        computed=sum(entry.trial.result.computed for entry in fresh),
         seconds=sum(entry.seconds + entry.ask_seconds for entry in fresh),
         exhausted=len(fresh) < trials,
     )

@@ -36,6 +36,23 @@ class State:
     layout: Layout
 
 
+@dataclass(frozen=True)
+class Deeds:
+    """What an arch does in a block."""
+
+    acts: Sequence[Act]
+    prompts: Sequence[Tensor]  # (B, p, D)
+    prefix: Sequence[Tensor]  # (B, p, 2D)
+    tokenwise: bool  # all acts are
+
+    def prompted(self, state: State) -> State:
+        """The tokens with these prompts in the place of earlier ones, if there are any."""
+        if not self.prompts:
+            return state
+        own = state.tokens[:, : state.count]  # (B, N, D)
+        return replace(state, tokens=torch.cat([own, *self.prompts], dim=1))  # (B, N + p, D)
+
+
 class Supernet(nn.Module):
     """Every architecture of a space in one set of shared weights.
 
@@ -170,6 +187,9 @@ class Supernet(nn.Module):
             ArchError: if the network holds no weights for `arch`.
         """
         self.check(arch)
+        if not any(any(arch.dims(name)) for name in arch.modules):
+            logits: Tensor = self.backbone(images)  # nothing acts: timm's own forward
+            return logits  # (B, classes)
         state = self.begin(images)
         for index in range(self.blocks):
             state = self.step(index, state, arch)
@@ -181,17 +201,17 @@ class Supernet(nn.Module):
         return State(x, x.shape[1], positions, self.family.layout(images))
 
     def step(self, index: int, state: State, arch: Arch) -> State:
-        """One block under an arch that this network holds weights for (`check`).
+        """One block under an arch that this network holds weights for (`check`)."""
+        deeds = self.deeds(index, state, arch)
+        return self.run(index, deeds.prompted(state), deeds)
 
-        Where no gradients are asked for, what an arch changes linearly is put into the layers'
-        weights if there are enough tokens. In the last block, what follows attention is computed
-        for the tokens that the classifier reads, and no others.
-        """
-        x, count = state.tokens, state.count
+    def deeds(self, index: int, state: State, arch: Arch) -> Deeds:
+        """What an arch does in a block."""
+        x = state.tokens
         acts: list[Act] = []
         prompts: list[Tensor] = []
         prefix: list[Tensor] = []
-        wanted = self.family.read(count) if index == self.blocks - 1 else None
+        tokenwise = True
         for module, dim, told in self._acting(index, arch):
             act = partial(module, dim=dim, layout=state.layout, **told)
             fold = partial(module.fold, dim=dim, **told)
@@ -202,13 +222,28 @@ class Supernet(nn.Module):
                     prefix.append(act(site, x, x))  # (B, p, 2D)
                 else:
                     acts.append(Act(site, partial(act, site), partial(fold, site)))
-                    wanted = wanted if module.tokenwise else None
-        if prompts:
-            x = torch.cat([x[:, :count], *prompts], dim=1)  # (B, N + p, D)
-        fold = not self.training and not torch.is_grad_enabled() and x[..., 0].numel() >= FOLDED
+                    tokenwise = tokenwise and module.tokenwise
+        return Deeds(acts, prompts, prefix, tokenwise)
+
+    def run(self, index: int, state: State, deeds: Deeds) -> State:
+        """One block, the prompts being there.
+
+        Where no gradients are asked for, what acts linearly is put into the layers' weights if
+        there are enough tokens. In the last block, what follows attention is computed for the
+        tokens that the classifier reads, and no others.
+        """
+        x, last = state.tokens, index == self.blocks - 1
+        quiet = not self.training and not torch.is_grad_enabled()
         x = self.family.run(
-            index, x, state.positions, acts, count=count, prefix=prefix, wanted=wanted, fold=fold
-        )
+            index,
+            x,
+            state.positions,
+            deeds.acts,
+            count=state.count,
+            prefix=deeds.prefix,
+            wanted=self.family.read(state.count) if last and deeds.tokenwise else None,
+            fold=quiet and x.shape[0] * x.shape[1] >= FOLDED,
+        )  # (B, N + p, D), or as many as are read
         return replace(state, tokens=x)
 
     def end(self, state: State) -> Tensor:

@@ -49,10 +49,7 @@ def folded(stack: ExitStack, block: Any, acts: Sequence[Act]) -> list[Act]:
         while here and (changed := here[0].fold and here[0].fold(*own)):
             own, here = changed, here[1:]
         while before and not here and (changed := before[-1].fold and before[-1].fold(*own)):
-            own, before = (
-                changed,
-                before[:-1],
-            )  # what the layer reads is changed first: fold it last
+            own, before = changed, before[:-1]  # these come before the layer: folded after it
         left += before + here
         if own is not original:
             _hide(stack, layer, block, site, original, own)
@@ -82,5 +79,9 @@ def _hide(
 
 
 def _shadow(stack: ExitStack, owner: Any, name: str, value: Tensor | None) -> None:
-    vars(owner)[name] = value
-    stack.callback(vars(owner).pop, name)
+    there = vars(owner)
+    if name in there:  # hidden already, by a copy in reduced precision
+        stack.callback(there.__setitem__, name, there[name])
+    else:
+        stack.callback(there.pop, name)
+    there[name] = value

@@ -54,8 +54,8 @@ class PromptModule(nn.Module, ABC):
     keys and values that attention reads in this block alone. Where several modules act at one
     site, they act one after the other, in alphabetical order.
 
-    Two things may be told for speed. `tokenwise` says that what a module does to one token depends on
-    that token alone; then, in the last block, it is given only tokens that the classifier reads.
+    Two things may be told for speed. `tokenwise` says that what a module does to one token depends
+    on that token alone; then, in the last block, it is given only tokens that the classifier reads.
     `fold` puts a linear change into the layer's weights, which is used where no gradient is needed.
 
     Subclasses take `(shape, most, values, dropout)`: the backbone's shape; the largest dim; for
