@@ -95,9 +95,7 @@ def evaluate_batch(
     """
     net.eval()
     data = task.data.split(split)
-    wanted = [
-        len(data) if n is None else min(n, len(data)) for n in images or [None] * len(archs)
-    ]
+    wanted = [len(data) if n is None else min(n, len(data)) for n in images or [None] * len(archs)]
     pairs = list(zip(archs, wanted, strict=True))
     found: dict[tuple[Arch, int], Result] = {}
     for count in dict.fromkeys(wanted):
@@ -152,8 +150,7 @@ class Scores:
         if self._digest() != self._of:
             self._known, self._of = {}, self._digest()
         keys = [
-            (arch.digest, n)
-            for arch, n in zip(archs, images or [None] * len(archs), strict=True)
+            (arch.digest, n) for arch, n in zip(archs, images or [None] * len(archs), strict=True)
         ]
         asked = dict(zip(keys, archs, strict=True))
         new = {key: arch for key, arch in asked.items() if key not in self._known}

@@ -35,6 +35,7 @@ from noahnas.train import build, train
 
 SUPERNET = "supernet.safetensors"
 SMALL = 5_000_000  # weights of a backbone
+COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
 STAGES = "stages.json"  # what each finished stage measured
 
 
@@ -132,9 +133,7 @@ def _load(inputs: Inputs, report: Report) -> _Loaded:
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
-    return _Loaded(
-        inputs, backbone, Task(data, backbone.preprocess, device, precision)
-    )
+    return _Loaded(inputs, backbone, Task(data, backbone.preprocess, device, precision))
 
 
 def _stages(run: RunDirectory, loaded: _Loaded, report: Report) -> dict[str, Any]:
@@ -310,8 +309,7 @@ def _result(loaded: _Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, A
         "params_with_head": tested["tuned"] + tested["head"],
         "test": tested["result"],
         "cost": {
-            name: {key: found[key] for key in ("seconds", "passes", "computed_passes", "reused") if key in found}
-            for name, found in done.items()
+            name: {key: found[key] for key in COSTS if key in found} for name, found in done.items()
         },
     }
     if inputs.probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from noahnas.errors import StrategyError
@@ -12,7 +12,7 @@ from noahnas.progress import Progress, Report
 from noahnas.strategy import Proposal, Strategy, Trial
 from noahnas.study import Entry, Study
 
-Evaluate = Callable[[Sequence[Proposal]], Sequence[Result]]
+Evaluate = Callable[[Sequence[Proposal]], Iterable[Result]]
 FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends
 
 
@@ -45,7 +45,8 @@ def search(
 
     Args:
         strategy: a new one.
-        evaluate: scores proposals on the validation split, all of an ask at once.
+        evaluate: scores proposals on the validation split, all of an ask at once; a result is
+            written as soon as it is yielded.
         study: where every trial is written, before the strategy is told.
         trials: distinct architectures to evaluate, those of the study included.
         batch: architectures asked for at a time.
@@ -106,9 +107,8 @@ def _finished(
     """The entries with their results, in order; those of no known arch are evaluated together."""
     new = {_key(e.proposal): e for e in pending if not e.result and _key(e.proposal) not in known}
     began = time.perf_counter()
-    results = evaluate([entry.proposal for entry in new.values()]) if new else []
-    seconds = (time.perf_counter() - began) / max(len(new), 1)
-    scored = dict(zip(new, results, strict=True))
+    results = iter(evaluate([entry.proposal for entry in new.values()]) if new else [])
+    share = (time.perf_counter() - began) / max(len(new), 1)
     told = []
     for entry in pending:
         key = _key(entry.proposal)
@@ -117,8 +117,10 @@ def _finished(
         elif key in known:
             told.append(study.finish(entry, known[key], 0.0, repeat=True))
         else:
-            told.append(study.finish(entry, scored[key], seconds))
-            known[key] = scored[key]
+            began = time.perf_counter()
+            known[key] = next(results)
+            seconds = share + time.perf_counter() - began
+            told.append(study.finish(entry, known[key], seconds))
             best = max(known.values(), key=lambda r: r.rank)
             report(Progress("search", len(known), trials, f"best val {best.accuracy:.3f}"))
     return told

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from noahnas.cli.experiment import carry_out, numbers, place_of, settings_of, watched, words
-from noahnas.cli.options import Device, Json, OnError, Threads
+from noahnas.cli.options import Device, Json, OnError, Precision, Threads
 
 reproduce_app = typer.Typer(
     no_args_is_help=True,
@@ -88,7 +88,18 @@ def vtab_1k(
 
     wanted = [task_name(task) for task in words(tasks)] if tasks else list(TASKS)
     settings = settings_of(
-        vtab.NAME, rows, seeds, protocol, recipe, backbone, space, budget, on_error, device, precision, threads
+        vtab.NAME,
+        rows,
+        seeds,
+        protocol,
+        recipe,
+        backbone,
+        space,
+        budget,
+        on_error,
+        device,
+        precision,
+        threads,
     )
     plan = vtab.plan(settings, root.resolve(), [t for t in TASKS if t in wanted])
     place = out or place_of(vtab.NAME)

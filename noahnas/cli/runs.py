@@ -22,6 +22,7 @@ from noahnas.cli.options import (
     Json,
     OnError,
     Out,
+    Precision,
     RecipeName,
     Seed,
     SplitSeed,
