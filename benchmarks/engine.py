@@ -6,8 +6,8 @@ Everything is one thread. A ratio is ours over the plain code's for the same ima
 process; the two run in turns, A B B A, a pair at a time, and are timed by the processor, so that
 other work on the machine meets both alike. The interval is a bootstrap of the median over pairs;
 its upper 95 % bound is what a limit is held against. Sections that stand in the file already are
-kept; `--only` measures the ones it names (again). Weights of ViT-S and ViT-B are random: they decide
-no times.
+kept; `--only` measures the ones it names (again). Weights of ViT-S and ViT-B are random: they
+decide no times.
 
     eval:MODEL    evaluating an arch / timm's own forward of the backbone on the same batch
     train:MODEL   a training step on an arch / one of the plain backbone with LoRA of rank 8 on qkv
@@ -70,6 +70,7 @@ def model_of(name: str) -> Any:
 
 
 def size_of(model: Any) -> int:
+    """Height and width of its images, in pixels."""
     return int(model.patch_embed.img_size[0])
 
 
@@ -151,6 +152,7 @@ class PlainLoRA(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, 3D)."""
         out: Tensor = self.layer(x) + self.up(self.down(x))  # (B, N, 3D)
         return out
 
@@ -162,7 +164,7 @@ def plain_step(name: str, x: Tensor, y: Tensor) -> Work:
     model.reset_classifier(CLASSES)
     for block in model.blocks:
         block.attn.qkv = PlainLoRA(block.attn.qkv)
-    model.train()
+    model.to(x.device).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
     def step() -> None:
@@ -332,26 +334,18 @@ def gpu() -> dict[str, Any]:
     if not torch.cuda.is_available():
         print("gpu: there is none here; not run")
         return {"run": False, "why": "no GPU on this machine"}
-    device, found = torch.device("cuda"), {"run": True, "device": torch.cuda.get_device_name()}
+    device = torch.device("cuda")
+    found: dict[str, Any] = {"run": True, "device": torch.cuda.get_device_name()}
     for name in ("vit_small_patch16_224", "vit_base_patch16_224"):
         for mode in ("fp32", "bf16", "bf16, compiled"):
-            model = model_of(name).to(device)
-            space = Space.load("noah-vtab").bind(model)
-            net = Supernet(model, space, CLASSES).to(device).eval()
-            x = torch.randn(256, 3, 224, 224, device=device)
-            y = torch.arange(64, device=device) % CLASSES
-            forward: Any = torch.compile(model) if "compiled" in mode else model
-            ours: Any = torch.compile(net) if "compiled" in mode else net
-            fed = mode.partition(",")[0]
-            optimizer = torch.optim.AdamW(net.trainable().values(), lr=1e-3)
-            archs = archs_of(space)
-            cases: dict[str, tuple[int, Work]] = {"plain": (256, lambda f=forward: f(x))}
-            for told, arch in archs.items():
-                cases[f"eval {told}"] = (256, lambda a=arch, o=ours: o(x, a))
-            cases["train median"] = (64, lambda: _step(
-                net.train(), optimizer, x[:64], y, [Lesson(archs["median"])], 0.0, fed))  # fmt: skip
-            for told, (images, work) in cases.items():
-                found[f"{name} {mode} {told}"] = _on_gpu(images, work, fed, "train" in told)
+            for told, (images, work) in _cases(name, mode, device).items():
+                fed = mode.partition(",")[0]
+                try:
+                    about = _on_gpu(images, work, fed, "train" in told)
+                except RuntimeError as e:  # out of memory, or what the compiler does not know
+                    about = {"failed": str(e).splitlines()[0]}
+                found[f"{name} {mode} {told}"] = about
+                print(f"gpu {name} {mode} {told}: {about}", flush=True)
     task = _random_task(device)
     net, archs_ = _fifty(device)
     for told, size in (("together", None), ("one by one", 1)):
@@ -365,7 +359,30 @@ def gpu() -> dict[str, Any]:
     return found
 
 
-def _on_gpu(images: int, work: Work, fed: str, train: bool) -> dict[str, float]:
+def _cases(name: str, mode: str, device: torch.device) -> dict[str, tuple[int, Work]]:
+    """Images at a time and what is done with them, ours and the plain backbone's."""
+    model = model_of(name).to(device)
+    space = Space.load("noah-vtab").bind(model)
+    net = Supernet(model, space, CLASSES).to(device).eval()
+    optimizer = torch.optim.AdamW(net.trainable().values(), lr=1e-3)
+    x = torch.randn(256, 3, 224, 224, device=device)
+    y = torch.arange(64, device=device) % CLASSES
+    compiled = "compiled" in mode
+    forward: Any = torch.compile(model) if compiled else model
+    ours: Any = torch.compile(net) if compiled else net
+    plain = plain_step(name, x[:64], y)
+    archs, fed = archs_of(space), mode.partition(",")[0]
+
+    def step() -> None:
+        _step(net.train(), optimizer, x[:64], y, [Lesson(archs["median"])], 0.0, fed)
+
+    found: dict[str, tuple[int, Work]] = {"eval plain": (256, lambda: forward(x))}
+    for told, arch in archs.items():
+        found[f"eval {told}"] = (256, lambda arch=arch: ours(x, arch))
+    return found | {"train plain": (64, plain), "train median": (64, step)}
+
+
+def _on_gpu(images: int, work: Work, fed: str, train: bool) -> dict[str, Any]:
     torch.cuda.reset_peak_memory_stats()
     dtype = torch.bfloat16
     with torch.set_grad_enabled(train), torch.autocast("cuda", dtype, enabled=fed == "bf16"):

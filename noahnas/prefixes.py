@@ -86,7 +86,8 @@ def deep(net: Supernet, images: Tensor, root: Node) -> Outputs:
             logits = net.end(state)  # (B, classes)
             yield from ((arch, logits) for arch in node.archs)
         for child in node.children:
-            yield from below(child, index + 1, net.step(index, state, child.arch))
+            last = child is node.children[-1]  # nobody reads the state after it
+            yield from below(child, index + 1, net.step(index, state, child.arch, owned=last))
 
     yield from below(root, 0, net.begin(images))
 

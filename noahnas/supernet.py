@@ -45,11 +45,20 @@ class Deeds:
     prefix: Sequence[Tensor]  # (B, p, 2D)
     tokenwise: bool  # all acts are
 
-    def prompted(self, state: State) -> State:
-        """The tokens with these prompts in the place of earlier ones, if there are any."""
+    def prompted(self, state: State, *, owned: bool = False) -> State:
+        """The tokens with these prompts in the place of earlier ones, if there are any.
+
+        Where nobody else reads the state (`owned`) and no gradients are recorded, they may be
+        written into it.
+        """
         if not self.prompts:
             return state
-        own = state.tokens[:, : state.count]  # (B, N, D)
+        x, count = state.tokens, state.count
+        rows = sum(part.shape[1] for part in self.prompts)
+        if owned and x.shape[1] == count + rows and not torch.is_grad_enabled():
+            x[:, count:] = torch.cat(list(self.prompts), dim=1)  # (B, p, D)
+            return state
+        own = x[:, :count]  # (B, N, D)
         return replace(state, tokens=torch.cat([own, *self.prompts], dim=1))  # (B, N + p, D)
 
 
@@ -192,7 +201,7 @@ class Supernet(nn.Module):
             return logits  # (B, classes)
         state = self.begin(images)
         for index in range(self.blocks):
-            state = self.step(index, state, arch)
+            state = self.step(index, state, arch, owned=True)
         return self.end(state)
 
     def begin(self, images: Tensor) -> State:
@@ -200,10 +209,13 @@ class Supernet(nn.Module):
         x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
         return State(x, x.shape[1], positions, self.family.layout(images))
 
-    def step(self, index: int, state: State, arch: Arch) -> State:
-        """One block under an arch that this network holds weights for (`check`)."""
+    def step(self, index: int, state: State, arch: Arch, *, owned: bool = False) -> State:
+        """One block under an arch that this network holds weights for (`check`).
+
+        `owned` says that nobody else reads the state, so that it may be overwritten.
+        """
         deeds = self.deeds(index, state, arch)
-        return self.run(index, deeds.prompted(state), deeds)
+        return self.run(index, deeds.prompted(state, owned=owned), deeds)
 
     def deeds(self, index: int, state: State, arch: Arch) -> Deeds:
         """What an arch does in a block."""

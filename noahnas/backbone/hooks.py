@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from timm.layers.mlp import Mlp
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.backbone.folding import Fold, folded
@@ -58,12 +59,14 @@ def acting(
         prefix: keys and values (B, p, 2D) that attention reads beside those of the tokens.
         full: all tokens (B, N, D), where the block is given the first few alone: attention reads
             all of them, and what follows it is computed for the few.
-        fold: put what can be put there into the layers' weights.
+        fold: put what can be put there into the layers' weights. No gradient may be recorded.
     """
     with ExitStack() as stack:
         if full is not None:
             _narrowed(stack, block, full)
         left = folded(stack, block, acts) if fold else acts
+        if fold and type(block.mlp) is Mlp and type(block.mlp.act) is nn.GELU:
+            _in_place(stack, block.mlp)
         at_qkv = [act.change for act in left if act.site == "qkv"]
         for act in left:
             if act.site in LAYERS:
@@ -98,6 +101,13 @@ def _narrowed(stack: ExitStack, block: Any, full: Tensor) -> None:
     for first in (block.norm1, block.attn):  # whichever the block calls first
         stack.callback(first.register_forward_pre_hook(widen).remove)
     stack.callback(block.attn.proj.register_forward_pre_hook(narrow).remove)
+
+
+def _in_place(stack: ExitStack, mlp: Any) -> None:
+    """GELU overwrites the MLP's hidden units, which nobody else reads."""
+    kind = mlp.act.approximate
+    vars(mlp)["act"] = lambda h: torch.ops.aten.gelu_(h, approximate=kind)  # (B, N, H)
+    stack.callback(vars(mlp).pop, "act")
 
 
 def _at_layer(stack: ExitStack, site: str, block: Any, change: Change) -> None:

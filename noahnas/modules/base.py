@@ -51,7 +51,8 @@ class PromptModule(nn.Module, ABC):
 
     `forward` returns what takes the place of `out`. Two sites add tokens instead: what is returned
     at `tokens` is appended, replacing all prompts still present; what is returned at `prefix` is
-    keys and values that attention reads in this block alone. Where several modules act at one
+    keys and values that attention reads in this block alone. While no gradients are recorded
+    `forward` may overwrite `out`, which is read by nobody else. Where several modules act at one
     site, they act one after the other, in alphabetical order.
 
     Two things may be told for speed. `tokenwise` says that what a module does to one token depends
@@ -125,10 +126,10 @@ class PromptModule(nn.Module, ABC):
             layout: as for `forward`.
             attributes: as for `forward`.
         """
-        changed = [
-            w * (self(site, x, out, dim, layout, **attributes) if dim else out)
-            for dim, w in weights.items()
-        ]
+        changed = []
+        for dim, w in weights.items():
+            own = out if torch.is_grad_enabled() else out.clone()  # it may be overwritten
+            changed.append(w * (self(site, x, own, dim, layout, **attributes) if dim else out))
         return torch.stack(changed).sum(dim=0)
 
     def fold(

@@ -76,9 +76,12 @@ def lifted(
 def added(out: Tensor, h: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
     """Out + scale·h·weightᵀ: (B, N, D), (B, N, h), (D, h) -> (B, N, D).
 
-    In one operation, but under autocast: that would round `out`, too.
+    In one operation, but under autocast: that would round `out`, too. Where no gradient is
+    recorded, `out` is overwritten.
     """
     if torch.is_autocast_enabled(out.device.type):
         return torch.add(out, F.linear(h, weight), alpha=scale)  # (B, N, D)
-    flat = torch.addmm(out.flatten(0, 1), h.flatten(0, 1), weight.t(), alpha=scale)  # (B·N, D)
-    return flat.view(out.shape)  # (B, N, D)
+    flat, h = out.flatten(0, 1), h.flatten(0, 1)  # (B·N, D), (B·N, h)
+    if torch.is_grad_enabled():
+        return torch.addmm(flat, h, weight.t(), alpha=scale).view(out.shape)  # (B, N, D)
+    return flat.addmm_(h, weight.t(), alpha=scale).view(out.shape)  # (B, N, D)
