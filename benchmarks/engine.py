@@ -41,7 +41,7 @@ from torch.nn import functional as F
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import describe, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
-from noahnas.evaluate import evaluate_batch
+from noahnas.evaluate import Result, evaluate_batch
 from noahnas.files import write_atomic
 from noahnas.policy import Lesson, policy
 from noahnas.prefixes import deep, tree
@@ -298,31 +298,48 @@ def prefix(work: Path, count: int, batch: int) -> dict[str, Any]:
     return found
 
 
+def _places(results: Sequence[Result]) -> list[int]:
+    """Each one's place when they are sorted as a search sorts them."""
+    order = sorted(range(len(results)), key=lambda i: results[i].rank)
+    return [order.index(i) for i in range(len(results))]
+
+
+def _tau(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+    """Kendall's tau with a bootstrap interval over architectures."""
+    x, y, rng = np.array(a), np.array(b), np.random.default_rng(0)
+    drawn = rng.integers(0, len(x), (1000, len(x)))
+    low, high = np.quantile([kendalltau(x[i], y[i]).statistic for i in drawn], [0.025, 0.975])
+    return {"tau": float(kendalltau(x, y).statistic), "low": float(low), "high": float(high)}
+
+
 def precision(work: Path, archs: int = 50) -> dict[str, Any]:
     """Whether bf16 is faster on this CPU and ranks architectures as fp32 does."""
     net, space, task = supernet_of(work)
     drawn = space.sample(np.random.default_rng(1), archs, prior="paper")
     reduced = replace(task, precision="bf16")
-    scores: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    results: dict[str, list[Result]] = {"fp32": [], "bf16": []}
     times = []
     for arch in drawn:
         seconds = {}
         for told, fed in (("fp32", task), ("bf16", reduced)):
             began = time.process_time()
-            scores[told].append(-evaluate_batch(net, [arch], fed)[0].loss)
+            results[told].append(evaluate_batch(net, [arch], fed)[0])
             seconds[told] = time.process_time() - began
         times.append((seconds["bf16"], seconds["fp32"]))
-    a, b = np.array(scores["fp32"]), np.array(scores["bf16"])
-    rng = np.random.default_rng(0)
-    taus = [kendalltau(a[i], b[i]).statistic for i in rng.integers(0, archs, (1000, archs))]
-    low, high = np.quantile(taus, [0.025, 0.975])
-    tau = float(kendalltau(a, b).statistic)
     about = ratio(times)
-    found = {"archs": archs, "tau": tau, "tau_low": float(low), "tau_high": float(high),
-             "bf16_over_fp32": about, "limit": 0.95,
-             "met": tau >= 0.95 and about["upper95"] < 1,
-             "largest_difference_of_losses": float(np.abs(a - b).max())}  # fmt: skip
-    print(f"precision: bf16/fp32 {about['ratio']:.2f}, tau {tau:.3f} ({low:.3f} to {high:.3f})")
+    found: dict[str, Any] = {"archs": archs, "limit": 0.95, "bf16_over_fp32": about}
+    found["tau_loss"] = _tau(*([r.loss for r in some] for some in results.values()))
+    found["tau_rank"] = _tau(*(_places(some) for some in results.values()))
+    found["tau_accuracy"] = _tau(*([r.accuracy for r in some] for some in results.values()))
+    taus = [found[key]["tau"] for key in ("tau_loss", "tau_rank")]
+    found["met"] = min(taus) >= 0.95 and about["upper95"] < 1
+    gaps = [abs(a.loss - b.loss) for a, b in zip(*results.values(), strict=True)]
+    found["largest_difference_of_losses"] = max(gaps)
+    for key in ("tau_loss", "tau_rank", "tau_accuracy"):
+        print(
+            f"{key}: {found[key]['tau']:.3f} ({found[key]['low']:.3f} to {found[key]['high']:.3f})"
+        )
+    show("precision bf16/fp32", about)
     return found
 
 
