@@ -159,7 +159,7 @@ class Scores:
         )
         fresh = dict(zip(new, found, strict=True))
         self._known |= {key: replace(result, computed=0.0) for key, result in fresh.items()}
-        return [fresh.pop(key, None) or self._known[key] for key in keys]
+        return [fresh.pop(key) if key in fresh else self._known[key] for key in keys]
 
     def _digest(self) -> tuple[str, ...]:
         """Of all that a score depends on beside the arch and the number of images."""

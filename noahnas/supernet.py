@@ -226,14 +226,16 @@ class Supernet(nn.Module):
         tokenwise = True
         for module, dim, told in self._acting(index, arch):
             act = partial(module, dim=dim, layout=state.layout, **told)
-            fold = partial(module.fold, dim=dim, **told)
+            folds: Any = module.fold
             for site in module.sites(**told):
                 if site == "tokens":
                     prompts.append(act(site, x, x))  # (B, p, D)
                 elif site == "prefix":
                     prefix.append(act(site, x, x))  # (B, p, 2D)
                 else:
-                    acts.append(Act(site, partial(act, site), partial(fold, site)))
+                    acts.append(
+                        Act(site, partial(act, site), partial(folds, site, dim=dim, **told))
+                    )
                     tokenwise = tokenwise and module.tokenwise
         return Deeds(acts, prompts, prefix, tokenwise)
 
