@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,9 @@ def searched(name: str, kind: str, seed: int) -> Outcome:
     strategy, options, trials = SEARCHED[name]
     made = make_strategy(strategy, space(), seed, options)
     what = problem(kind, seed)
-    return search(made, what.result, Remembered(), trials=trials, batch=BATCH, images=IMAGES)
+    return search(
+        made, partial(map, what.result), Remembered(), trials=trials, batch=BATCH, images=IMAGES
+    )
 
 
 # --- quality ---------------------------------------------------------------------------------

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noahnas.errors import NoahnasError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def choose_device(name: str) -> torch.device:
@@ -34,6 +35,38 @@ def default_precision(device: torch.device) -> str:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp32"
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`fp32` or `bf16`; auto is the device's default.
+
+    Raises:
+        NoahnasError: if it is unknown, or the device does not have it.
+    """
+    if name not in PRECISIONS:
+        raise NoahnasError(unknown("precision", name, PRECISIONS))
+    if name == "auto":
+        return default_precision(device)
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise NoahnasError("this GPU has no bf16; use --precision fp32")
+    return name
+
+
+@contextmanager
+def cast(model: nn.Module, precision: str) -> Iterator[None]:
+    """A context in which a model's layers read weights that were reduced once, not at every call.
+
+    For forwards under `autocast` alone: the weights themselves stay as they are.
+    """
+    with ExitStack() as stack:
+        if precision != "fp32":
+            for layer in model.modules():
+                if type(layer) not in (nn.Linear, nn.Conv2d):
+                    continue
+                for name, value in layer.named_parameters(recurse=False):
+                    vars(layer)[name] = value.to(torch.bfloat16)  # found before the parameter
+                    stack.callback(vars(layer).pop, name)
+        yield
 
 
 @contextmanager

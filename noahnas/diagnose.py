@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from noahnas.data import Task
-from noahnas.evaluate import evaluate
+from noahnas.evaluate import evaluate_batch
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 
@@ -132,7 +132,7 @@ def spread(net: Supernet, space: Space, task: Task, seed: int = 0) -> Spread:
     """Score random feasible archs (paper prior) on val under the shared weights."""
     began = time.perf_counter()
     archs = space.sample(np.random.default_rng([seed, ARCHS]), ARCHS, prior="paper")
-    results = [evaluate(net, arch, task) for arch in archs]
+    results = evaluate_batch(net, archs, task)
     accuracies = [result.accuracy for result in results]
     mean = statistics.fmean(accuracies)
     return Spread(

@@ -21,6 +21,7 @@ class Inputs:
     split_seed: int = 0
     on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
+    precision: str = "auto"  # of forwards: the device's own, fp32 or bf16
     threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
     space: Space | None = None  # of a search
     supernet: str | None = None  # of a search: another run, whose supernet is used

@@ -9,7 +9,7 @@ import torch
 
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.data import LoadOptions, Task, load_data
-from noahnas.device import choose_device, default_precision
+from noahnas.device import choose_device, choose_precision
 from noahnas.errors import RunError
 from noahnas.inputs import Inputs
 from noahnas.normalise import normalised
@@ -71,6 +71,7 @@ def load(inputs: Inputs, report: Report) -> Loaded:
         NoahnasError: of the kind of what is wrong.
     """
     device = choose_device(inputs.device)
+    precision = choose_precision(inputs.precision, device)
     backbone = load_backbone(inputs.backbone)
     torch.set_num_threads(inputs.threads or default_threads(backbone))
     if inputs.space:
@@ -83,29 +84,27 @@ def load(inputs: Inputs, report: Report) -> Loaded:
     data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
-    return Loaded(
-        inputs, backbone, Task(data, backbone.preprocess, device, default_precision(device))
-    )
+    return Loaded(inputs, backbone, Task(data, backbone.preprocess, device, precision))
 
 
 def reload(run: RunDirectory, report: Report, inputs: Inputs | None = None) -> Loaded:
     """What a run was begun with, loaded again; with other `inputs` of the same data and backbone.
 
     Raises:
-        RunError: if its data, its backbone's weights, the device or the precision have changed.
+        RunError: if its data, its backbone's weights or the device have changed.
     """
     about = run.about
     inputs = inputs or Inputs.from_dict(about["inputs"])
-    threads = about["threads"]  # they decide the order of sums
-    loaded = load(replace(inputs, threads=threads), report)
+    then = {key: about[key] for key in ("threads", "precision")}  # they decide the last digits
+    loaded = load(replace(inputs, **then), report)
     for what, digest in loaded.digests().items():
         if digest != about["digests"][what]:
             raise RunError(f"the {what} has changed since {run.path} was begun; start a new run")
-    here = loaded.task.device.type, loaded.task.precision
-    if here != (about["device"], about["precision"]):
-        then = f"{about['device']} in {about['precision']}"
-        told = " in ".join(here)
-        raise RunError(f"{run.path} was begun on {then}, this is {told}; start a new run")
+    here = loaded.task.device.type
+    if here != about["device"]:
+        raise RunError(
+            f"{run.path} was begun on {about['device']}, this is {here}; start a new run"
+        )
     return loaded
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from noahnas.backbone import load_backbone
 from noahnas.diagnose import binding, spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, evaluate, latency
+from noahnas.evaluate import Result, Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
@@ -31,6 +31,7 @@ from noahnas.supernet import Supernet
 from noahnas.train import train
 
 SUPERNET = "supernet.safetensors"
+COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
 STAGES = "stages.json"  # what each finished stage measured
 
 
@@ -177,8 +178,10 @@ def _search(
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
 
-    def score(proposal: Proposal) -> Result:
-        return evaluate(net, proposal.arch, task, images=proposal.images)
+    scores = Scores(net, task)
+
+    def score(proposals: Sequence[Proposal]) -> list[Result]:
+        return scores([p.arch for p in proposals], [p.images for p in proposals])
 
     strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     passes, seconds = 0, 0.0
@@ -200,6 +203,7 @@ def _search(
         "evaluations": outcome.evaluations,
         "exhausted": outcome.exhausted,
         "passes": outcome.passes + passes,
+        "computed_passes": outcome.computed + passes,
         "seconds": outcome.seconds + seconds,
     }
 
@@ -245,8 +249,7 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
         "params_with_head": tested["tuned"] + tested["head"],
         "test": tested["result"],
         "cost": {
-            name: {key: found[key] for key in ("seconds", "passes", "reused") if key in found}
-            for name, found in done.items()
+            name: {key: found[key] for key in COSTS if key in found} for name, found in done.items()
         },
     }
     if inputs.probe:

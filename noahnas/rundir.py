@@ -65,7 +65,8 @@ class RunDirectory:
         Raises:
             RunError: if it is damaged.
         """
-        return self.read_json("run.json", "inputs", "digests", "classes", "device", "threads")
+        keys = ("inputs", "digests", "classes", "device", "precision", "threads")
+        return self.read_json("run.json", *keys)
 
     def read_json(self, name: str, *keys: str) -> dict[str, Any]:
         """A JSON file of the run, which must hold `keys`.

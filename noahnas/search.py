@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from noahnas.progress import Progress, Report
 from noahnas.strategy import Multiobjective, Proposal, Strategy, Trial
 from noahnas.study import Entry, Study
 
-Evaluate = Callable[[Proposal], Result]
+Evaluate = Callable[[Sequence[Proposal]], Iterable[Result]]
 FUTILE_ASKS = 100  # in a row without a new arch, after which a search ends
 NEARLY = 1e-9  # shares of trials are summed in floating point
 
@@ -46,6 +46,7 @@ class Outcome:
     best: Trial  # the most accurate of those scored on all images
     evaluations: int  # distinct architectures evaluated; on other numbers of images, again
     passes: int  # images through the backbone, forward equivalents
+    computed: float  # passes that were; blocks that architectures have in common count once
     seconds: float  # of asking and evaluating
     exhausted: bool  # the strategy had no more to propose before the budget of trials was spent
     front: Front | None = None  # of a multi-objective strategy
@@ -70,7 +71,8 @@ def search(
 
     Args:
         strategy: a new one.
-        evaluate: scores a proposal on the validation split.
+        evaluate: scores proposals on the validation split, all of an ask at once; a result is
+            written as soon as it is yielded.
         study: where every trial is written, before the strategy is told.
         trials: distinct architectures to evaluate, those of the study included.
         batch: architectures asked for at a time.
@@ -102,7 +104,7 @@ def search(
             of = len(proposals)
             pending += [study.start(p, asked_at, size, of, asking / of) for p in rest]
         before = len(loop.known)
-        told = [loop.finished(entry) for entry in pending]
+        told = loop.finished(pending)
         strategy.tell([entry.trial for entry in told])
         asked_at += len(told)
         pending = []
@@ -111,7 +113,7 @@ def search(
     if loop.known and not loop.whole:
         best = max(loop.known, key=lambda key: loop.known[key].rank)
         proposal = next(e.proposal for e in study.entries() if _key(e.proposal) == best)
-        loop.finished(study.start(replace(proposal, images=None), asked_at, 1, 1))
+        loop.finished([study.start(replace(proposal, images=None), asked_at, 1, 1)])
     return _outcome(study, strategy, exhausted)
 
 
@@ -165,18 +167,30 @@ class _Loop:
         whole = self.images is not None and proposal.images >= self.images
         return replace(proposal, images=None) if whole else proposal
 
-    def finished(self, entry: Entry) -> Entry:
-        """The entry with its result, evaluated if it was not."""
-        if entry.result:
-            return entry
+    def finished(self, pending: Sequence[Entry]) -> list[Entry]:
+        """The entries with their results; those of no known arch are evaluated together."""
+        new = {
+            key: entry.proposal
+            for entry in pending
+            if not entry.result and (key := _key(entry.proposal)) not in self.known
+        }
+        began = time.perf_counter()
+        results = iter(self.evaluate(list(new.values())) if new else [])
+        share = (time.perf_counter() - began) / max(len(new), 1)
+        return [
+            entry if entry.result else self._finished(entry, results, share) for entry in pending
+        ]
+
+    def _finished(self, entry: Entry, results: Iterator[Result], share: float) -> Entry:
         arch = entry.proposal.arch
         cost = self.strategy.cost(arch) if isinstance(self.strategy, Multiobjective) else None
         known = self.known.get(_key(entry.proposal))
         if known:
             return self.study.finish(entry, known, 0.0, repeat=True, cost=cost)
         began = time.perf_counter()
-        result = self.evaluate(entry.proposal)
-        entry = self.study.finish(entry, result, time.perf_counter() - began, cost=cost)
+        result = next(results)
+        seconds = share + time.perf_counter() - began
+        entry = self.study.finish(entry, result, seconds, cost=cost)
         self.note(entry)
         note = f"best val {self.whole.accuracy:.3f}" if self.whole else "none on all images yet"
         self.report(
@@ -199,6 +213,7 @@ def _outcome(study: Study, strategy: Strategy, exhausted: bool) -> Outcome:
         best=max(whole, key=lambda t: t.result.rank),
         evaluations=len(fresh),
         passes=sum(entry.trial.result.passes for entry in fresh),
+        computed=sum(entry.trial.result.computed for entry in fresh),
         seconds=sum(entry.seconds + entry.ask_seconds for entry in fresh),
         exhausted=exhausted,
         front=front,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from noahnas.backbone.families import family_of
-from noahnas.backbone.hooks import Change
+from noahnas.backbone.hooks import Act
 from noahnas.errors import ArchError
 from noahnas.modules.asked import attributes_at, check_asked, check_sites, kind_of
-from noahnas.modules.base import PromptModule, Values
+from noahnas.modules.base import Layout, PromptModule, Values
 from noahnas.modules.mixture import Mixed, blend, log_mask, settings
 from noahnas.space import Arch, Space
 from noahnas.space.declaration import params_of
@@ -22,6 +23,43 @@ from noahnas.space.schema import Value
 Mixture = Mapping[str, Sequence[Mapping[int, Tensor]]]  # per module and block: of each dim
 Attributes = Mapping[str, Mapping[str, Sequence[Mapping[Value, Tensor]]]]  # and of their values
 Acting = tuple[PromptModule, int, dict[str, Value]]  # a module in a block, its dim and attributes
+FOLDED = 512  # tokens of a batch from which on it pays to put modules into weights
+
+
+@dataclass(frozen=True)
+class State:
+    """What goes from block to block."""
+
+    tokens: Tensor  # (B, N + p, D): the model's own, and prompts behind them
+    count: int  # N
+    positions: Any  # as `Family.embed` gave them
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """What an arch does in a block."""
+
+    acts: Sequence[Act]
+    prompts: Sequence[Tensor]  # (B, p, D)
+    prefix: Sequence[Tensor]  # (B, p, 2D)
+    tokenwise: bool  # all acts are
+
+    def prompted(self, state: State, *, owned: bool = False) -> State:
+        """The tokens with these prompts in the place of earlier ones, if there are any.
+
+        Where nobody else reads the state (`owned`) and no gradients are recorded, they may be
+        written into it.
+        """
+        if not self.prompts:
+            return state
+        x, count = state.tokens, state.count
+        rows = sum(part.shape[1] for part in self.prompts)
+        if owned and x.shape[1] == count + rows and not torch.is_grad_enabled():
+            x[:, count:] = torch.cat(list(self.prompts), dim=1)  # (B, p, D)
+            return state
+        own = x[:, :count]  # (B, N, D)
+        return replace(state, tokens=torch.cat([own, *self.prompts], dim=1))  # (B, N + p, D)
 
 
 class Supernet(nn.Module):
@@ -158,26 +196,73 @@ class Supernet(nn.Module):
             ArchError: if the network holds no weights for `arch`.
         """
         self.check(arch)
-        layout = self.family.layout(images)
-        x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
-        count = x.shape[1]
+        if not any(any(arch.dims(name)) for name in arch.modules):
+            logits: Tensor = self.backbone(images)  # nothing acts: timm's own forward
+            return logits  # (B, classes)
+        state = self.begin(images)
         for index in range(self.blocks):
-            changes: list[tuple[str, Change]] = []
-            prompts: list[Tensor] = []
-            prefix: list[Tensor] = []
-            for module, dim, told in self._acting(index, arch):
-                act = partial(module, dim=dim, layout=layout, **told)
-                for site in module.sites(**told):
-                    if site == "tokens":
-                        prompts.append(act(site, x, x))  # (B, p, D)
-                    elif site == "prefix":
-                        prefix.append(act(site, x, x))  # (B, p, 2D)
-                    else:
-                        changes.append((site, partial(act, site)))
-            if prompts:
-                x = torch.cat([x[:, :count], *prompts], dim=1)  # (B, N + p, D)
-            x = self.family.run(index, x, positions, changes, count=count, prefix=prefix)
-        return self.family.classify(x[:, :count])  # (B, N, D) -> (B, classes)
+            state = self.step(index, state, arch, owned=True)
+        return self.end(state)
+
+    def begin(self, images: Tensor) -> State:
+        """What the first block is given: images (B, 3, H, W) as tokens."""
+        x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
+        return State(x, x.shape[1], positions, self.family.layout(images))
+
+    def step(self, index: int, state: State, arch: Arch, *, owned: bool = False) -> State:
+        """One block under an arch that this network holds weights for (`check`).
+
+        `owned` says that nobody else reads the state, so that it may be overwritten.
+        """
+        deeds = self.deeds(index, state, arch)
+        return self.run(index, deeds.prompted(state, owned=owned), deeds)
+
+    def deeds(self, index: int, state: State, arch: Arch) -> Deeds:
+        """What an arch does in a block."""
+        x = state.tokens
+        acts: list[Act] = []
+        prompts: list[Tensor] = []
+        prefix: list[Tensor] = []
+        tokenwise = True
+        for module, dim, told in self._acting(index, arch):
+            act = partial(module, dim=dim, layout=state.layout, **told)
+            folds: Any = module.fold
+            for site in module.sites(**told):
+                if site == "tokens":
+                    prompts.append(act(site, x, x))  # (B, p, D)
+                elif site == "prefix":
+                    prefix.append(act(site, x, x))  # (B, p, 2D)
+                else:
+                    acts.append(
+                        Act(site, partial(act, site), partial(folds, site, dim=dim, **told))
+                    )
+                    tokenwise = tokenwise and module.tokenwise
+        return Deeds(acts, prompts, prefix, tokenwise)
+
+    def run(self, index: int, state: State, deeds: Deeds) -> State:
+        """One block, the prompts being there.
+
+        Where no gradients are asked for, what acts linearly is put into the layers' weights if
+        there are enough tokens. In the last block, what follows attention is computed for the
+        tokens that the classifier reads, and no others.
+        """
+        x, last = state.tokens, index == self.blocks - 1
+        quiet = not self.training and not torch.is_grad_enabled()
+        x = self.family.run(
+            index,
+            x,
+            state.positions,
+            deeds.acts,
+            count=state.count,
+            prefix=deeds.prefix,
+            wanted=self.family.read(state.count) if last and deeds.tokenwise else None,
+            fold=quiet and x.shape[0] * x.shape[1] >= FOLDED,
+        )  # (B, N + p, D), or as many as are read
+        return replace(state, tokens=x)
+
+    def end(self, state: State) -> Tensor:
+        """What the last block leaves, as logits (B, num_classes)."""
+        return self.family.classify(state.tokens[:, : state.count])  # (B, N, D) -> (B, classes)
 
     def mixture(
         self, images: Tensor, weights: Mixture, attributes: Attributes | None = None
@@ -207,7 +292,7 @@ class Supernet(nn.Module):
         count = x.shape[1]
         there: Tensor | None = None  # (p), the probability that each prompt token is there
         for index in range(self.blocks):
-            changes: list[tuple[str, Change]] = []
+            acts: list[Act] = []
             prefix: list[tuple[Tensor, Tensor]] = []
             for mixed in self._mixed(index, weights, attributes or {}):
                 for site in mixed.sites:
@@ -218,13 +303,13 @@ class Supernet(nn.Module):
                     elif site == "prefix":
                         prefix.append(mixed.tokens(site, x, layout))  # (B, p, 2D), (p)
                     else:
-                        changes.append((site, mixed.change(site, layout)))
+                        acts.append(Act(site, mixed.change(site, layout)))
             chances = [*([] if there is None else [there]), *(alive for _, alive in prefix)]
             x = self.family.run(
                 index,
                 x,
                 positions,
-                changes,
+                acts,
                 count=count,
                 prefix=[rows for rows, _ in prefix],
                 mask=log_mask(chances, x.shape[1] - (0 if there is None else len(there))),

@@ -393,17 +393,17 @@ def test_a_run_with_another_run_s_supernet_is_resumed_without_that_run(
     assert run("search", "--resume", "mine", cwd=tmp_path).returncode == 0
 
 
-def test_a_run_begun_on_another_device_or_precision_is_refused(
+def test_a_run_begun_on_another_device_is_refused(
     finished: tuple[Path, dict], tmp_path: Path
 ) -> None:
     root, _ = finished
     shutil.copytree(root / "run", tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"precision": "bf16"}))
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"device": "cuda"}))
     done = run("search", "--resume", str(tmp_path / "run"))
     assert done.returncode == 2
-    assert "was begun on cpu in bf16" in done.stderr
+    assert "was begun on cuda, this is cpu" in done.stderr
 
 
 def test_a_name_beats_a_directory_of_that_name(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from noahnas.device import autocast, default_precision
+from noahnas import Space
+from noahnas.device import autocast, choose_precision, default_precision
+from noahnas.errors import NoahnasError
+from noahnas.inputs import Inputs
+from noahnas.pipeline import resume, start
+from noahnas.recipe import Recipe
 
 CPU = torch.device("cpu")
 
@@ -35,3 +44,29 @@ def test_a_gradient_goes_through_attention_in_bf16_on_a_cpu_without_the_fused_ke
 def test_a_gpu_that_has_bf16_uses_it() -> None:
     expected = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     assert default_precision(torch.device("cuda")) == expected
+
+
+def test_a_precision_is_chosen_by_name_or_by_the_device() -> None:
+    assert choose_precision("auto", CPU) == default_precision(CPU)
+    assert choose_precision("bf16", CPU) == "bf16"
+    with pytest.raises(NoahnasError, match="unknown precision 'fp23'; did you mean 'fp32'"):
+        choose_precision("fp23", CPU)
+
+
+def test_a_run_records_its_precision_and_goes_on_in_it(tmp_path: Path, recipe: Recipe) -> None:
+    short = replace(recipe, supernet=recipe.supernet.of_epochs(1), trials=2, batch=2)
+    inputs = Inputs(
+        "digits", "vit-digits", replace(short, retrain=short.retrain.of_epochs(1)),
+        space=Space.load("tiny"), strategy="random", probe=False, precision="bf16",
+    )  # fmt: skip
+    whole = start(tmp_path / "run", inputs)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bf16"
+    stages = json.loads((tmp_path / "run" / "stages.json").read_text())
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "stages.json").write_text(
+        json.dumps({key: stages[key] for key in ("supernet", "spread", "search")})
+    )
+    again = resume(tmp_path / "run")
+    assert again["test"] == whole["test"]
+    plain = start(tmp_path / "plain", replace(inputs, precision="fp32"))
+    assert plain["val"]["loss"] != whole["val"]["loss"]

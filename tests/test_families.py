@@ -343,7 +343,7 @@ def test_prompts_have_no_position_and_are_not_pooled(name: str) -> None:
     hook = net.backbone.norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
     net(images(), arch)
     hook.remove()
-    assert seen[0].shape[1] == net.shape.tokens
+    assert seen[0].shape[1] == net.family.read(net.shape.tokens)
 
 
 @EVERY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,9 @@ def run(path: Path, space: Space, trials: int = 60, **options: str) -> Outcome:
     def evaluate(proposal: Proposal) -> Result:
         return score(space, proposal).result
 
-    return search(strategy, evaluate, Study.journal(path, space), trials=trials, batch=4)
+    return search(
+        strategy, partial(map, evaluate), Study.journal(path, space), trials=trials, batch=4
+    )
 
 
 def test_the_outcome_holds_the_front_of_all_trials_and_the_most_accurate_is_best(

@@ -20,6 +20,7 @@ ORDER = [
     ("backbone",),
     ("normalise", "device"),
     ("supernet",),
+    ("prefixes",),
     ("data",),
     ("relax",),
     ("policy", "rundir", "evaluate"),

@@ -202,8 +202,9 @@ def network(name: str, **told: tuple[Value, ...]) -> tuple[Any, Arch]:
     """A random network in double precision, whose last block has the module."""
     torch.manual_seed(0)
     vit = VisionTransformer(
-        img_size=6, patch_size=2, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0
-    )
+        img_size=6, patch_size=2, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, num_classes=0,
+        global_pool="avg",
+    )  # fmt: skip
     for p in vit.parameters():
         p.data.add_(torch.randn(p.shape) * 0.2)
     arch = Arch(**{name: {"dim": (0, 1 if name in OFF else DIM), **told}})

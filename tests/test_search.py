@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -41,7 +42,9 @@ def run(
 
     options = {"population": "8", "top": "3", "mutants": "3", "crossovers": "3"}
     strategy = make_strategy(name, space, 1, options if name == "evolution" else {})
-    return search(strategy, evaluate, Study.journal(path, space), trials=TRIALS, batch=BATCH)
+    return search(
+        strategy, partial(map, evaluate), Study.journal(path, space), trials=TRIALS, batch=BATCH
+    )
 
 
 def sequence(path: Path, space: Space | None = None) -> list[tuple[str, float]]:
@@ -98,7 +101,8 @@ def test_a_trial_is_on_disk_before_the_strategy_is_told(tmp_path: Path) -> None:
             super().tell(trials)
 
     search(
-        Watching(space, 0), lambda p: score(space, p).result, Study.journal(path, space),
+        Watching(space, 0), partial(map, lambda p: score(space, p).result),
+        Study.journal(path, space),
         trials=10, batch=5,
     )  # fmt: skip
     assert on_disk == [5, 10]
@@ -124,7 +128,9 @@ def fixed(archs: tuple[Arch, ...], tmp_path: Path, evaluate: Callable | None = N
     strategy = Fixed(space, 0)
     strategy.archs = archs
     evaluate = evaluate or (lambda p: score(space, p).result)
-    return search(strategy, evaluate, Study.journal(tmp_path / "s", space), trials=9, batch=2)
+    return search(
+        strategy, partial(map, evaluate), Study.journal(tmp_path / "s", space), trials=9, batch=2
+    )
 
 
 SMALL = Arch(lora=(1, 0, 0, 0), vpt=(1, 0, 0, 0), adapter=(1, 0, 0, 0))

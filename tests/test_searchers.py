@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def bandit(path: Path, trials: int = 20, die_at: int = 0, **options: str) -> Out
 
     strategy = make_strategy("bandit", space, 1, options)
     study = Study.journal(path, space)
-    return search(strategy, evaluate, study, trials=trials, batch=5, images=IMAGES)
+    return search(strategy, partial(map, evaluate), study, trials=trials, batch=5, images=IMAGES)
 
 
 def proposals(path: Path) -> list[Proposal]:
@@ -115,7 +116,9 @@ def test_only_scores_on_all_images_compare(tmp_path: Path) -> None:
         return Result(accuracy, accuracy, 0.1, 1, proposal.images or IMAGES, "val")
 
     study = Study.journal(tmp_path / "s", space)
-    outcome = search(Three(space, 0), evaluate, study, trials=9, batch=3, images=IMAGES)
+    outcome = search(
+        Three(space, 0), partial(map, evaluate), study, trials=9, batch=3, images=IMAGES
+    )
     assert outcome.best.arch == archs[1]
     assert outcome.passes == 10 + 2 * IMAGES  # 500 are as many as there are: all
     assert [e.proposal.images for e in study.entries()] == [10, None, None]
@@ -129,7 +132,7 @@ def test_a_proposal_on_no_images_is_refused(tmp_path: Path) -> None:
     space = bound()
     with pytest.raises(StrategyError, match="Blind proposed to score on 0 images"):
         search(
-            Blind(space, 0), lambda p: shown(space, p), Study.journal(tmp_path / "s", space),
+            Blind(space, 0), partial(map, lambda p: shown(space, p)), Study.journal(tmp_path / "s", space),
             trials=3, batch=3, images=IMAGES,
         )  # fmt: skip
 

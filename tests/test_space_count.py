@@ -292,7 +292,8 @@ WORST = {
                     "budget: {params: 0.64M}", 12),
     "order of 129": ("{lora: {dim: {from: 0, to: 128, step: 1}}}\n"
                      "rules: [lora.dim non-decreasing]\nbudget: {params: 0.64M}", 12),
-    "order of 800": ("{lora: {dim: {from: 0, to: 799, step: 1}}}\nrules: [lora.dim non-decreasing]", 12),
+    "order of 800": ("{lora: {dim: {from: 0, to: 799, step: 1}}}\n"
+                     "rules: [lora.dim non-decreasing]", 12),
     "order, many blocks": ("{lora: {dim: {from: 0, to: 90, step: 1}}}\n"
                            "rules: [lora.dim non-decreasing]\nbudget: {params: 100M}", 96),
     "ranges of placements": ("{adapter: {dim: {from: 1, to: 270, step: 1}, placement: [mlp, "

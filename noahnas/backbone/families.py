@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noahnas.backbone.hooks import Change, acting
+from noahnas.backbone.hooks import Act, acting
 from noahnas.errors import BackboneError
 from noahnas.modules.base import Layout
 from noahnas.space.schema import Shape
@@ -60,11 +60,13 @@ class Family:
         index: int,
         x: Tensor,
         positions: Any,
-        changes: Sequence[tuple[str, Change]] = (),
+        acts: Sequence[Act] = (),
         *,
         count: int,
         prefix: Sequence[Tensor] = (),
         mask: Tensor | None = None,
+        wanted: int | None = None,
+        fold: bool = False,
     ) -> Tensor:
         """One block.
 
@@ -72,22 +74,31 @@ class Family:
             index: of the block.
             x: the model's own `count` tokens, and p prompts after them (B, count + p, D).
             positions: as `embed` gave them.
-            changes: what prompt modules do, by site.
+            acts: what prompt modules do, and where.
             count: tokens of the model's own.
             prefix: keys and values (B, p', 2D) for attention alone.
             mask: what is added to the attention to each key, (1, 1, 1, count + p + p').
+            wanted: how many of the tokens are computed, from the first; all of them if not given.
+            fold: put what can be put there into the layers' weights.
 
         Returns:
-            (B, count + p, D).
+            (B, count + p, D), or (B, wanted, D).
         """
         block = self.model.blocks[index]
         more = x.shape[1] - count + sum(rows.shape[1] for rows in prefix)
-        with acting(block, changes, prefix), self._extended(block, more):
-            out: Tensor = block(x, **self._arguments(index, positions, more, mask))
-        return out  # (B, count + p, D)
+        arguments = self._arguments(index, positions, more, mask)
+        full = x if wanted is not None and wanted < x.shape[1] else None
+        with acting(block, acts, prefix, full=full, fold=fold), self._extended(block, more):
+            out: Tensor = block(x if full is None else x[:, :wanted], **arguments)
+        return out  # (B, count + p, D), or (B, wanted, D)
+
+    def read(self, count: int) -> int:
+        """How many of the model's own `count` tokens the classifier reads, from the first."""
+        alone = self.model.global_pool == "token" and getattr(self.model, "attn_pool", None) is None
+        return len(self.heads) if alone else count
 
     def classify(self, tokens: Tensor) -> Tensor:
-        """The model's own tokens (B, N, D) -> logits (B, classes)."""
+        """What the last block leaves: (B, N, D), or those that are read -> logits (B, classes)."""
         logits: Tensor = self.model.forward_head(self.model.norm(tokens))
         return logits
 

@@ -6,13 +6,17 @@ if it fails, so no state survives a call. Two threads must not run one block at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from timm.layers.mlp import Mlp
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from noahnas.backbone.folding import Fold, folded
 
 Change = Callable[[Tensor, Tensor], Tensor]  # a layer's input and output -> its new output
 LAYERS: dict[str, Callable[[Any], Any]] = {
@@ -29,35 +33,81 @@ BRANCHES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Act:
+    """What a prompt module does at one site of a block."""
+
+    site: str  # as `noahnas.modules.PromptModule` names them
+    change: Change
+    fold: Fold | None = None  # the same on the layer's weights, where that is possible
+
+
 @contextmanager
 def acting(
-    block: Any, changes: Iterable[tuple[str, Change]], prefix: Sequence[Tensor] = ()
+    block: Any,
+    acts: Sequence[Act],
+    prefix: Sequence[Tensor] = (),
+    *,
+    full: Tensor | None = None,
+    fold: bool = False,
 ) -> Iterator[None]:
-    """Let the changes act at their sites of the block, and attention read the prefixes.
+    """Let the modules act at their sites of the block, and attention read the prefixes.
 
     Args:
         block: a timm block with norms, attention, MLP and drop-paths under timm's usual names.
-        changes: sites (`noahnas.modules.PromptModule`) and what happens there, in order.
+        acts: what happens at which site, in order.
         prefix: keys and values (B, p, 2D) that attention reads beside those of the tokens.
+        full: all tokens (B, N, D), where the block is given the first few alone: attention reads
+            all of them, and what follows it is computed for the few.
+        fold: put what can be put there into the layers' weights. No gradient may be recorded.
     """
     with ExitStack() as stack:
-        at_qkv = [change for site, change in changes if site == "qkv"]
-        for site, change in changes:
-            if site in LAYERS:
-                _at_layer(stack, site, block, change)
-            elif site in BRANCHES:
-                first, last = BRANCHES[site](block)
-                _at_branch(stack, first, last, change)
-            elif site == "hidden":
-                hook = block.mlp.fc2.register_forward_pre_hook(_on_input(change))
+        if full is not None:
+            _narrowed(stack, block, full)
+        left = folded(stack, block, acts) if fold else acts
+        if fold and type(block.mlp) is Mlp and type(block.mlp.act) is nn.GELU:
+            _in_place(stack, block.mlp)
+        at_qkv = [act.change for act in left if act.site == "qkv"]
+        for act in left:
+            if act.site in LAYERS:
+                _at_layer(stack, act.site, block, act.change)
+            elif act.site in BRANCHES:
+                first, last = BRANCHES[act.site](block)
+                _at_branch(stack, first, last, act.change)
+            elif act.site == "hidden":
+                hook = block.mlp.fc2.register_forward_pre_hook(_on_input(act.change))
                 stack.callback(hook.remove)
         if prefix:  # after the branches, which are told of no more tokens than there are
             rows = torch.cat(list(prefix), dim=1)  # (B, p, 2D)
-            _with_more_tokens(stack, block.attn, rows.shape[1])
+            _with_more_tokens(stack, block.attn, rows.shape[1], drop=full is None)
             at_qkv = [_with_prefix(at_qkv, rows)]
         if at_qkv:
             _at_qkv(stack, block.attn, at_qkv)
         yield
+
+
+def _narrowed(stack: ExitStack, block: Any, full: Tensor) -> None:
+    """The first layer reads all tokens instead of the few; attention gives the few back."""
+    waiting = [full]
+
+    def widen(_layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        few.append(args[0].shape[1])
+        return (waiting.pop(), *args[1:]) if waiting else args
+
+    def narrow(_layer: Any, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        return (args[0][:, : few[0]], *args[1:])  # (B, N, D) -> (B, few, D)
+
+    few: list[int] = []
+    for first in (block.norm1, block.attn):  # whichever the block calls first
+        stack.callback(first.register_forward_pre_hook(widen).remove)
+    stack.callback(block.attn.proj.register_forward_pre_hook(narrow).remove)
+
+
+def _in_place(stack: ExitStack, mlp: Any) -> None:
+    """GELU overwrites the MLP's hidden units, which nobody else reads."""
+    kind = mlp.act.approximate
+    vars(mlp)["act"] = lambda h: torch.ops.aten.gelu_(h, approximate=kind)  # (B, N, H)
+    stack.callback(vars(mlp).pop, "act")
 
 
 def _at_layer(stack: ExitStack, site: str, block: Any, change: Change) -> None:
@@ -83,7 +133,7 @@ def _at_branch(stack: ExitStack, first: Any, last: Any, change: Change) -> None:
         read[:] = [args[0]]
 
     def replace(_layer: Any, _args: Any, out: Tensor) -> Tensor:
-        return change(read.pop(), out)
+        return change(read.pop()[:, : out.shape[1]], out)
 
     stack.callback(first.register_forward_pre_hook(keep).remove)
     stack.callback(last.register_forward_hook(replace).remove)
@@ -147,17 +197,21 @@ def _separate_bias(attn: Any) -> Tensor | None:
 # --- keys and values of no token -------------------------------------------------------------
 
 
-def _with_more_tokens(stack: ExitStack, attn: Any, more: int) -> None:
-    """Attention is given `more` tokens than it is asked about; what it says of them is dropped."""
+def _with_more_tokens(stack: ExitStack, attn: Any, more: int, *, drop: bool) -> None:
+    """Attention is given `more` tokens than it is asked about; what it says of them is dropped.
+
+    Without `drop` something else does that.
+    """
 
     def append(_layer: Any, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
         return (F.pad(args[0], (0, 0, 0, more)), *args[1:])  # (B, N, D) -> (B, N + p, D)
 
-    def drop(_layer: Any, _args: Any, out: Tensor) -> Tensor:
+    def cut(_layer: Any, _args: Any, out: Tensor) -> Tensor:
         return out[:, : out.shape[1] - more]  # (B, N + p, D) -> (B, N, D)
 
     stack.callback(attn.register_forward_pre_hook(append).remove)
-    stack.callback(attn.register_forward_hook(drop).remove)
+    if drop:
+        stack.callback(attn.register_forward_hook(cut).remove)
 
 
 def _with_prefix(changes: Sequence[Change], rows: Tensor) -> Change:

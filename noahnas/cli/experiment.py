@@ -34,6 +34,7 @@ def settings_of(
     budget: str | None,
     on_error: str,
     device: str,
+    precision: str,
     threads: int | None,
 ) -> Settings:
     """What all cells share, from options; the recipe fills in those that are not given."""
@@ -64,6 +65,7 @@ def settings_of(
         paper=habit == "paper",
         on_error=on_error,
         device=device,
+        precision=precision,
         threads=threads,
     )
 

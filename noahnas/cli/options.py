@@ -48,6 +48,13 @@ OnError = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu or cuda.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of forwards: fp32, bf16, or auto: bf16 on a GPU that has it, else fp32. One search "
+        "uses one; a resumed run the one that it was begun in."
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),

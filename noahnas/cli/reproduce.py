@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from noahnas.cli.experiment import carry_out, numbers, place_of, settings_of, watched, words
-from noahnas.cli.options import Device, Json, OnError, Threads
+from noahnas.cli.options import Device, Json, OnError, Precision, Threads
 
 reproduce_app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +73,7 @@ def vtab_1k(
     budget: Budget = None,
     on_error: OnError = "stop",
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = None,
     out: OutOf = None,
     dry_run: DryRun = False,
@@ -87,7 +88,18 @@ def vtab_1k(
 
     wanted = [task_name(task) for task in words(tasks)] if tasks else list(TASKS)
     settings = settings_of(
-        vtab.NAME, rows, seeds, protocol, recipe, backbone, space, budget, on_error, device, threads
+        vtab.NAME,
+        rows,
+        seeds,
+        protocol,
+        recipe,
+        backbone,
+        space,
+        budget,
+        on_error,
+        device,
+        precision,
+        threads,
     )
     plan = vtab.plan(settings, root.resolve(), [t for t in TASKS if t in wanted])
     place = out or place_of(vtab.NAME)
@@ -116,6 +128,7 @@ def few_shot(
     budget: Budget = None,
     on_error: OnError = "stop",
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = None,
     out: OutOf = None,
     dry_run: DryRun = False,
@@ -145,6 +158,7 @@ def few_shot(
         budget,
         on_error,
         device,
+        precision,
         threads,
     )
     counts = numbers(shots, "--shots")
@@ -177,6 +191,7 @@ def domain_generalisation(
     budget: Budget = None,
     on_error: OnError = "stop",
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = None,
     out: OutOf = None,
     dry_run: DryRun = False,
@@ -201,6 +216,7 @@ def domain_generalisation(
         budget,
         on_error,
         device,
+        precision,
         threads,
     )
     wanted = [target for target in words(targets) if target != SOURCE]

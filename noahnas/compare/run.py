@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from noahnas.compare.record import Known, Place, Record, scored
 from noahnas.compare.retrained import Retrained, retrained, retraining_passes
 from noahnas.diagnose import ARCHS
 from noahnas.errors import RunError, SpaceError, StrategyError
-from noahnas.evaluate import Result, evaluate, latency
+from noahnas.evaluate import Result, evaluate, evaluate_batch, latency
 from noahnas.export import load_trained
 from noahnas.files import write_atomic
 from noahnas.loaded import Loaded, load, reload
@@ -262,13 +262,15 @@ def _search(
     task = loaded.fed(loaded.inputs.recipe.search)
     space = _space(plan, loaded).timed(lambda arch: latency(net, arch, task))
 
-    def score(proposal: Proposal) -> Result:
-        key = proposal.arch.digest, proposal.images
-        if key not in known:
-            began = time.perf_counter()
-            result = evaluate(net, proposal.arch, task, images=proposal.images)
-            known[key] = result, time.perf_counter() - began
-        return known[key][0]
+    def score(proposals: Sequence[Proposal]) -> list[Result]:
+        asked = {(p.arch.digest, p.images): p for p in proposals}
+        new = {key: p for key, p in asked.items() if key not in known}
+        began = time.perf_counter()
+        archs, parts = [p.arch for p in new.values()], [p.images for p in new.values()]
+        results = evaluate_batch(net, archs, task, images=parts)
+        share = (time.perf_counter() - began) / max(len(new), 1)
+        known.update((key, (result, share)) for key, result in zip(new, results, strict=True))
+        return [known[p.arch.digest, p.images][0] for p in proposals]
 
     entrant = cell.entrant
     strategy = make_strategy(entrant.strategy, space, cell.seed, entrant.options)

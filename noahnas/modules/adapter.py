@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
-from noahnas.modules.bottleneck import Bottleneck, quick_gelu, squeezed
+from noahnas.modules.bottleneck import Bottleneck, lifted, quick_gelu, squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -38,6 +38,7 @@ class Adapter(PromptModule):
     """
 
     name = "adapter"
+    tokenwise = True
     attributes: ClassVar[Mapping[str, Attribute]] = {
         "placement": Attribute(
             MLP,
@@ -108,5 +109,5 @@ class Adapter(PromptModule):
         f = ACTIVATIONS[str(attributes["activation"])]
         source = x if placement.endswith("parallel") else out  # (B, N, D)
         rate = self.dropout if self.training else 0.0
-        delta = squeezed(source, net, dim, f, dropout=rate, alive=alive)  # (B, N, D)
-        return out + (delta if scale == 1 else scale * delta)  # (B, N, D)
+        h = squeezed(source, net, dim, f, rate)  # (B, N, D) -> (B, N, h)
+        return lifted(out, h, net, scale=scale, alive=alive)  # (B, N, h) -> (B, N, D)

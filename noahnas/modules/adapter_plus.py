@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
-from noahnas.modules.bottleneck import squeezed
+from noahnas.modules.bottleneck import lifted, squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Shape, Value
 
@@ -29,6 +29,7 @@ class AdapterPlus(PromptModule):
     """
 
     name = "adapter_plus"
+    tokenwise = True
 
     def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
         super().__init__()
@@ -74,10 +75,12 @@ class AdapterPlus(PromptModule):
         return self._run(out, most, survival(weights, most))
 
     def _run(self, x: Tensor, dim: int, alive: Tensor | None) -> Tensor:
-        delta: Tensor  # timm's functions are untyped
-        delta = squeezed(x, self, dim, F.gelu, alive=alive)  # (B, N, D)
-        delta = drop_path(delta, self.dropout, self.training)  # (B, N, D)
-        return x + self.scale * delta  # (B, N, D)
+        h = squeezed(x, self, dim, F.gelu)  # (B, N, D) -> (B, N, h)
+        if not self.training or not self.dropout:
+            return lifted(x, h, self, gamma=self.scale, alive=alive)  # (B, N, D)
+        delta = lifted(torch.zeros_like(x), h, self, gamma=self.scale, alive=alive)  # (B, N, D)
+        kept: Tensor = drop_path(delta, self.dropout, training=True)  # (B, N, D)
+        return x + kept  # (B, N, D)
 
 
 def _small(rows: int, columns: int) -> Tensor:

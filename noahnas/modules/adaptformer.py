@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
-from noahnas.modules.bottleneck import squeezed
+from noahnas.modules.bottleneck import lifted, squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -28,6 +28,7 @@ class AdaptFormer(PromptModule):
     """
 
     name = "adaptformer"
+    tokenwise = True
     attributes: ClassVar[Mapping[str, Attribute]] = {
         "scale": Attribute(0.1, "what the branch's output is multiplied by", low=1e-3, high=1e3)
     }
@@ -86,4 +87,5 @@ class AdaptFormer(PromptModule):
         scale = attributes["scale"]
         assert isinstance(scale, int | float)
         rate = self.dropout if self.training else 0.0
-        return out + scale * squeezed(x, self, dim, F.relu, dropout=rate, alive=alive)  # (B, N, D)
+        h = squeezed(x, self, dim, F.relu, rate)  # (B, N, D) -> (B, N, h)
+        return lifted(out, h, self, scale=scale, alive=alive)  # (B, N, h) -> (B, N, D)

@@ -51,8 +51,13 @@ class PromptModule(nn.Module, ABC):
 
     `forward` returns what takes the place of `out`. Two sites add tokens instead: what is returned
     at `tokens` is appended, replacing all prompts still present; what is returned at `prefix` is
-    keys and values that attention reads in this block alone. Where several modules act at one
+    keys and values that attention reads in this block alone. While no gradients are recorded
+    `forward` may overwrite `out`, which is read by nobody else. Where several modules act at one
     site, they act one after the other, in alphabetical order.
+
+    Two things may be told for speed. `tokenwise` says that what a module does to one token depends
+    on that token alone; then, in the last block, it is given only tokens that the classifier reads.
+    `fold` puts a linear change into the layer's weights, which is used where no gradient is needed.
 
     Subclasses take `(shape, most, values, dropout)`: the backbone's shape; the largest dim; for
     each attribute every value it may take in this block, weights for all of which are needed; and
@@ -62,6 +67,7 @@ class PromptModule(nn.Module, ABC):
     name: ClassVar[str]
     attributes: ClassVar[Mapping[str, Attribute]] = {}  # beside dim
     limit: ClassVar[int | None] = None  # the greatest dim; 1 where a module is there or not
+    tokenwise: ClassVar[bool] = False  # at each site but `tokens` and `prefix`: see below
 
     @staticmethod
     @abstractmethod
@@ -120,11 +126,28 @@ class PromptModule(nn.Module, ABC):
             layout: as for `forward`.
             attributes: as for `forward`.
         """
-        changed = [
-            w * (self(site, x, out, dim, layout, **attributes) if dim else out)
-            for dim, w in weights.items()
-        ]
+        changed = []
+        for dim, w in weights.items():
+            own = out if torch.is_grad_enabled() else out.clone()  # it may be overwritten
+            changed.append(w * (self(site, x, own, dim, layout, **attributes) if dim else out))
         return torch.stack(changed).sum(dim=0)
+
+    def fold(
+        self, site: Site, weight: Tensor, bias: Tensor | None, dim: int, **attributes: Value
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """New weights of the layer at `site` that do what `forward` does without dropout.
+
+        None where there are none. At `hidden` the layer is the one that reads the hidden units. The
+        given tensors stay as they are.
+
+        Args:
+            site: `norm1`, `qkv`, `proj`, `norm2`, `fc1`, `hidden` or `fc2`.
+            weight: (out, in), of a norm (D).
+            bias: (out), of a norm (D); None if the layer has none.
+            dim: as for `forward`.
+            attributes: as for `forward`.
+        """
+        return None
 
     @classmethod
     def complete(cls, attributes: Mapping[str, Value]) -> dict[str, Value]:

@@ -21,6 +21,7 @@ class BitFit(PromptModule):
     """
 
     name = "bitfit"
+    tokenwise = True
     limit = 1
 
     def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
@@ -48,3 +49,9 @@ class BitFit(PromptModule):
         """(B, N, out) -> (B, N, out)."""
         changed: Tensor = out + self.bias[site]  # (B, N, out)
         return changed
+
+    def fold(
+        self, site: Site, weight: Tensor, bias: Tensor | None, dim: int, **attributes: Value
+    ) -> tuple[Tensor, Tensor | None]:
+        """W, and b + Δb."""
+        return weight, self.bias[site] if bias is None else bias + self.bias[site]  # (out)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative
-from noahnas.modules.bottleneck import Bottleneck, quick_gelu
+from noahnas.modules.bottleneck import Bottleneck, lifted, quick_gelu, squeezed
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -69,10 +69,10 @@ class Convpass(PromptModule):
         net: Any = self.attention if site == "attention" else self.mlp
         scale = attributes["scale"]
         assert isinstance(scale, int | float)
-        h = quick_gelu(F.linear(x, net.down[:dim], net.down_bias[:dim]))  # (B, N, D) -> (B, N, h)
+        h = squeezed(x, net, dim, quick_gelu)  # (B, N, D) -> (B, N, h)
         h = quick_gelu(_convolved(h, net.conv[:dim, :dim], net.conv_bias[:dim], layout))
         h = F.dropout(h, self.dropout, self.training)  # (B, N, h)
-        return out + scale * F.linear(h, net.up[:, :dim], net.up_bias)  # (B, N, h) -> (B, N, D)
+        return lifted(out, h, net, scale=scale)  # (B, N, h) -> (B, N, D)
 
 
 class Bypass(Bottleneck):

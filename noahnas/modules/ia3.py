@@ -19,6 +19,7 @@ class IA3(PromptModule):
     """
 
     name = "ia3"
+    tokenwise = True
     limit = 1
 
     def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
@@ -50,3 +51,12 @@ class IA3(PromptModule):
             return out * self.hidden  # (B, N, H)
         query, key, value = out.chunk(3, dim=-1)  # 3 × (B, N, D)
         return torch.cat([query, key * self.key, value * self.value], dim=-1)  # (B, N, 3D)
+
+    def fold(
+        self, site: Site, weight: Tensor, bias: Tensor | None, dim: int, **attributes: Value
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rows of W and b scaled, or the columns that hidden units meet."""
+        if site == "hidden":
+            return weight * self.hidden, bias  # (D, H)
+        scale = torch.cat([torch.ones_like(self.key), self.key, self.value])  # (3D)
+        return weight * scale[:, None], None if bias is None else bias * scale  # (3D, D), (3D)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative, survival
+from noahnas.modules.bottleneck import added
 from noahnas.space.flops import linear_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
@@ -38,6 +39,7 @@ class LoRA(PromptModule):
     """
 
     name = "lora"
+    tokenwise = True
     attributes: ClassVar[Mapping[str, Attribute]] = {
         "targets": Attribute(
             JOINT,
@@ -86,8 +88,9 @@ class LoRA(PromptModule):
         self, site: Site, x: Tensor, out: Tensor, dim: int, layout: Layout, **attributes: Value
     ) -> Tensor:
         """(B, N, in), (B, N, out) -> (B, N, out)."""
-        scale = _scale(attributes, dim)
-        return out + self._update(site, x, attributes, dim, None if scale == 1 else scale)
+        down, up = self._pair(site, attributes, dim)  # (R, in), (out, R)
+        h = F.linear(F.dropout(x, self.dropout, self.training), down)  # (B, N, in) -> (B, N, R)
+        return added(out, h, up, _scale(attributes, dim))  # (B, N, R) -> (B, N, out)
 
     def mix(
         self,
@@ -101,33 +104,38 @@ class LoRA(PromptModule):
         """The mean output in one forward: each rank scaled by its survival."""
         most = max(weights)
         scales = {dim: _scale(attributes, dim) if dim else 0.0 for dim in weights}
-        return out + self._update(site, x, attributes, most, survival(weights, most, scales))
+        down, up = self._pair(site, attributes, most)  # (R, in), (out, R)
+        h = F.linear(F.dropout(x, self.dropout, self.training), down)  # (B, N, in) -> (B, N, R)
+        alive = survival(weights, most, scales)  # (r)
+        return added(out, h * alive.repeat(len(down) // most), up)  # (B, N, R) -> (B, N, out)
 
-    def _update(
-        self,
-        site: Site,
-        x: Tensor,
-        attributes: Mapping[str, Value],
-        dim: int,
-        scale: Tensor | float | None,
-    ) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)  # (B, N, in)
+    def fold(
+        self, site: Site, weight: Tensor, bias: Tensor | None, dim: int, **attributes: Value
+    ) -> tuple[Tensor, Tensor | None]:
+        """W + s·B·A."""
+        down, up = self._pair(site, attributes, dim)  # (R, in), (out, R)
+        return torch.addmm(weight, up, down, alpha=_scale(attributes, dim)), bias  # (out, in)
+
+    def _pair(self, site: Site, attributes: Mapping[str, Value], dim: int) -> tuple[Tensor, Tensor]:
+        """A (R, in) and B (out, R) at a site; R is a rank for each target there."""
+        layers: list[Any] = [self]
         if site != "qkv":
-            return _low_rank(x, self.pairs[site], dim, scale)  # (B, N, in) -> (B, N, out)
-        layers = _layers(attributes)
-        if JOINT in layers:
-            return _low_rank(x, self, dim, scale)  # (B, N, D) -> (B, N, 3D)
-        parts = [
-            _low_rank(x, self.pairs[part], dim, scale) if part in layers else torch.zeros_like(x)
-            for part in ("q", "k", "v")
-        ]  # 3 × (B, N, D)
-        return torch.cat(parts, dim=-1)  # (B, N, 3D)
-
-
-def _low_rank(x: Tensor, pair: nn.Module, dim: int, scale: Tensor | float | None) -> Tensor:
-    h = F.linear(x, pair.down[:dim])  # type: ignore[index]  # (B, N, in) -> (B, N, r)
-    h = h if scale is None else h * scale  # (B, N, r)
-    return F.linear(h, pair.up[:, :dim])  # type: ignore[index]  # (B, N, r) -> (B, N, out)
+            layers = [self.pairs[site]]
+        elif JOINT not in _layers(attributes):
+            layers = [self.pairs[part] for part in "qkv" if part in _layers(attributes)]
+        downs, ups = [x.down[:dim] for x in layers], [x.up[:, :dim] for x in layers]
+        if len(layers) == 1 and (site != "qkv" or layers[0] is self):
+            return downs[0], ups[0]
+        # q, k and v are parts of one layer: each updates its own third.
+        parts = iter(ups)
+        found = [part in _layers(attributes) for part in "qkv"]
+        width, rows = len(ups[0]), len(ups) * dim
+        thirds, first = [], 0
+        for there in found:
+            up = next(parts) if there else downs[0].new_zeros(width, 0)  # (D, r) or (D, 0)
+            thirds.append(F.pad(up, (first, rows - first - up.shape[1])))  # (D, R)
+            first += up.shape[1]
+        return torch.cat(downs), torch.cat(thirds)  # (R, D), (3D, R)
 
 
 def _layers(attributes: Mapping[str, Value]) -> list[str]:

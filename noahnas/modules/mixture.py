@@ -39,7 +39,10 @@ class Mixed:
             total = None
             for told, weight in self.settings:
                 acts = site in self.module.sites(**told)
-                term = self.module.mix(site, x, out, self.dims, layout, **told) if acts else out
+                term = out
+                if acts:
+                    own = out if torch.is_grad_enabled() else out.clone()  # it may be overwritten
+                    term = self.module.mix(site, x, own, self.dims, layout, **told)
                 term = term if weight is None else weight * term
                 total = term if total is None else total + term
             assert total is not None  # there is always a setting

@@ -23,6 +23,7 @@ class Prefix(PromptModule):
     """
 
     name = "prefix"
+    tokenwise = True
 
     def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
         super().__init__()

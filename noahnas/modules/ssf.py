@@ -23,6 +23,7 @@ class SSF(PromptModule):
     """
 
     name = "ssf"
+    tokenwise = True
     limit = 1
 
     def __init__(self, shape: Shape, most: int, values: Values, dropout: float = 0.0) -> None:
@@ -56,6 +57,14 @@ class SSF(PromptModule):
         """(B, N, out) -> (B, N, out)."""
         changed: Tensor = out * self.scale[site] + self.shift[site]  # (B, N, out)
         return changed
+
+    def fold(
+        self, site: Site, weight: Tensor, bias: Tensor | None, dim: int, **attributes: Value
+    ) -> tuple[Tensor, Tensor | None]:
+        """γ ⊙ W, and γ ⊙ b + β."""
+        scale, shift = self.scale[site], self.shift[site]  # (out), (out)
+        scaled = weight * (scale if weight.ndim == 1 else scale[:, None])  # (out, in)
+        return scaled, shift if bias is None else bias * scale + shift  # (out)
 
 
 def outputs(shape: Shape, site: Site) -> int:

@@ -32,6 +32,7 @@ class VPT(PromptModule):
     """
 
     name = "vpt"
+    tokenwise = True
     attributes: ClassVar[Mapping[str, Attribute]] = {
         "init": Attribute(
             XAVIER, "how tokens start: xavier (uniform) or normal (0.02)", (XAVIER, NORMAL)

@@ -28,6 +28,7 @@ class Settings:
     paper: bool = False  # test every few epochs, and report the best one as well
     on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
+    precision: str = "auto"
     threads: int | None = None
 
 
@@ -58,6 +59,7 @@ def settle(
     paper: bool = False,
     on_error: str = "stop",
     device: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
 ) -> Settings:
     """Check what does not depend on data: backbone, space and budget.
@@ -80,6 +82,7 @@ def settle(
         paper,
         on_error,
         device,
+        precision,
         threads,
     )
 
@@ -118,6 +121,7 @@ def cells(settings: Settings, task: str, data: Callable[[int], str]) -> Iterator
                 seed=seed,
                 on_error=settings.on_error,
                 device=settings.device,
+                precision=settings.precision,
                 threads=settings.threads,
                 full=row.kind == "full",
                 test_every=protocol.test_every if settings.paper else 0,

@@ -12,7 +12,7 @@ from torch import Tensor
 from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, LoadOptions, Task, load_data
 from noahnas.data.domains import SOURCE, TARGETS, check_domains
-from noahnas.device import autocast, choose_device, default_precision
+from noahnas.device import autocast, choose_device, choose_precision
 from noahnas.errors import RunError
 from noahnas.evaluate import scored
 from noahnas.export import Tuned, load
@@ -67,13 +67,12 @@ def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
         if not missing:
             return
         device = choose_device(cell.inputs.device)
+        precision = choose_precision(cell.inputs.precision, device)
         tuned = load(run).to(device)
         for number, (target, data) in enumerate(missing, start=1):
             about = {"digest": data.digest, "skipped": len(data.notes.skipped)}
-            done[target] = (
-                accuracies(tuned, Task(data, tuned.preprocess, device, default_precision(device)))
-                | about
-            )
+            task = Task(data, tuned.preprocess, device, precision)
+            done[target] = accuracies(tuned, task) | about
             RunDirectory(run).write_json(FILE, done)
             report(Progress("targets", number, len(missing), target))
 
