@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from noahnas.backbone import load_backbone
-from noahnas.diagnose import binding, spread
+from noahnas.diagnose import spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
@@ -25,6 +25,7 @@ from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
 from noahnas.space import Arch, Space
+from noahnas.space.check import binding
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet

@@ -55,11 +55,11 @@ def noahnas(*args: str) -> list[str]:
 
 
 def told(out: Path) -> dict[str, Any]:
-    """What compare.json holds, without seconds."""
+    """What compare.json holds, without seconds and what was computed together."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: without(v) for k, v in value.items() if k != "seconds"}
+            return {k: without(v) for k, v in value.items() if k not in ("seconds", "computed")}
         return [without(v) for v in value] if isinstance(value, list) else value
 
     found: dict[str, Any] = without(json.loads((out / "compare.json").read_text()))

@@ -7,11 +7,12 @@ import torch
 from noahnas import Space
 from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, Task
-from noahnas.diagnose import binding, spread
+from noahnas.diagnose import spread
 from noahnas.evaluate import evaluate
 from noahnas.recipe import Stage
 from noahnas.report.tables import budget_told, spread_told
 from noahnas.space import ModuleSpace
+from noahnas.space.check import binding
 from noahnas.train import build
 
 

@@ -328,7 +328,7 @@ def test_what_is_no_run_of_a_search_is_refused_with_the_fix(run: Path, tmp_path:
     with_inputs(digests=about["digests"] | {"data": "another"})
     assert "the data has changed" in refused(run)
     with_inputs(device="cuda", precision="bf16")
-    assert "was begun on cuda in bf16" in refused(run)
+    assert "was begun on cuda, this is cpu" in refused(run)
     with_inputs(inputs={key: about["inputs"][key] for key in about["inputs"] if key != "space"})
     assert "is a retraining and has no supernet" in refused(run)
     with_inputs()

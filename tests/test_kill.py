@@ -52,12 +52,13 @@ def trials_done(run: Path) -> int:
 
 
 def told(run: Path) -> tuple[list[tuple[str, float]], dict[str, Any]]:
-    """The sequence of (digest, score), and the result without its seconds."""
+    """The sequence of (digest, score), and the result without its seconds and computed passes."""
     space = Space.load("tiny").bind(blocks=4, width=48)
     entries = Study.journal(run / "study.journal", space).entries()
     result = json.loads((run / "result.json").read_text())
     for cost in result["cost"].values():
         del cost["seconds"]
+        cost.pop("computed_passes", None)  # a kill in an ask parts what would be computed together
     return [(e.proposal.arch.digest, e.result.accuracy) for e in entries if e.result], result
 
 

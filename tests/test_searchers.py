@@ -130,9 +130,10 @@ def test_a_proposal_on_no_images_is_refused(tmp_path: Path) -> None:
             return [Proposal(self.space.cheapest, 0)]
 
     space = bound()
+    score = partial(map, lambda p: shown(space, p))
     with pytest.raises(StrategyError, match="Blind proposed to score on 0 images"):
         search(
-            Blind(space, 0), partial(map, lambda p: shown(space, p)), Study.journal(tmp_path / "s", space),
+            Blind(space, 0), score, Study.journal(tmp_path / "s", space),
             trials=3, batch=3, images=IMAGES,
         )  # fmt: skip
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from noahnas import Arch, Space
-from noahnas.diagnose import check
 from noahnas.errors import SpaceError
 from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, parse_space
 from noahnas.space.batch import Batch
+from noahnas.space.check import check
 
 pytestmark = pytest.mark.usefixtures("gate")
 

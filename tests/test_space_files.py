@@ -21,11 +21,11 @@ from jsonschema import Draft202012Validator
 
 from noahnas import Space
 from noahnas.cli import main
-from noahnas.diagnose import check
 from noahnas.errors import NoahnasError, SpaceError
 from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, format_space, parse_space, shipped
 from noahnas.space.budget import flops_amount, latency_amount, params_amount
+from noahnas.space.check import check
 from noahnas.space.editor import json_schema
 from noahnas.space.rules import parse_rule
 from noahnas.space.selectors import select

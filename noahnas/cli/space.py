@@ -66,8 +66,8 @@ def space_check(
 
     A warning says when the budget hardly binds, or hardly anything meets it.
     """
-    from noahnas.diagnose import check
     from noahnas.report.spaces import budget_line, checked_table
+    from noahnas.space.check import check
 
     space = _bound(file, blocks, width, backbone, classes)
     checked = check(space)

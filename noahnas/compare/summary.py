@@ -20,9 +20,9 @@ from noahnas.compare.run import Found
 from noahnas.compare.statistics import LEVEL, Array, band, interval
 from noahnas.compare.versus import tests
 from noahnas.compare.winners import agreement, random_distance, usage
-from noahnas.diagnose import binding
 from noahnas.ranking import binomial_error
 from noahnas.rundir import versions
+from noahnas.space.check import binding
 
 BANDS = 2000  # draws for a band of curves
 AXES = ("evaluations", "passes")
