@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 # In sums of integers, of which a second does some five million on one core.
-COUNT_WORK = 700_000  # counting by parameters
-SIZE_WORK = 1_300_000  # counting regardless of cost
-EXTREME_WORK = 400_000  # finding a cheapest or dearest architecture
+COUNT_WORK = 500_000  # counting by parameters
+SIZE_WORK = 1_200_000  # counting regardless of cost
+EXTREME_WORK = 300_000  # finding a cheapest or dearest architecture
 SOUGHT_WORK = 1_200_000  # the same, where it is asked for by itself
 RELAXED_WORK = 150_000  # counting with fewer rules, where all of them are too many
 LOOK_WORK = 200_000  # telling values by their prices, where it only helps
 ROW_WORK = 5_000_000  # operations on arrays of gene vectors: a tenth of a second
-LOOK_TRIES, SAMPLE_TRIES = 150_000, 400_000  # steps of uniform draws one by one
+LOOK_TRIES, SAMPLE_TRIES = 100_000, 300_000  # steps of uniform draws one by one
 
 
 class UncountableError(Exception):
