@@ -63,10 +63,7 @@ def importance(space: Space, scores: Mapping[tuple[int, ...], float]) -> dict[st
                 for vector in vectors
             ]
         )
-        try:
-            evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=0)
-        except ImportError:
-            return "scikit-learn is not installed: pip install scikit-learn"
+        evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=0)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
     return {name: float(share) if math.isfinite(share) else 0.0 for name, share in found.items()}
 
