@@ -175,11 +175,12 @@ def latency(net: Supernet, arch: Arch, task: Task, repeats: int = 5) -> float:
     one = Split(task.data.val.images[:1], task.data.val.labels[:1])
     ((x, _),) = one.batches(1, task.preprocess, task.device)
     seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        with autocast(task.device, task.precision):
-            net(x, arch).float().cpu()  # (1, classes); on the CPU it has been computed
-        seconds.append(time.perf_counter() - began)
+    with cast(net.backbone, task.precision):
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            with autocast(task.device, task.precision):
+                net(x, arch).float().cpu()  # (1, classes); on the CPU it has been computed
+            seconds.append(time.perf_counter() - began)
     return 1000 * statistics.median(seconds[1:])
 
 

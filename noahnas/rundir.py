@@ -37,7 +37,11 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                hint = f"choose another --out, or go on with it: noahnas search --resume {path}"
+                hint = "choose another --out"
+                if (path / "run.json").is_file():
+                    compared = cls.open(path).about.get("command") == "compare"
+                    command = "compare" if compared else "search"
+                    hint += f", or go on with it: noahnas {command} --resume {path}"
                 raise RunError(f"{path} exists and is not empty; {hint}")
             run = cls(path)
             run.write_json("run.json", dict(inputs) | {"versions": versions()})

@@ -79,6 +79,7 @@ def test_a_verdict_never_says_that_there_is_no_difference() -> None:
     assert verdict(0.1, 0.30, 10, 10, 3) == "a difference is not shown"
     assert verdict(0.1, 0.25, 3, 3, 1) == "too few seeds to tell"
     assert verdict(0.1, 0.09, 6, 6, 3) == "too few seeds to tell"  # 2**-5 alone, but three tests
+    assert verdict(0.1, 0.031, 10, 6, 2) == "better"  # Holm's later test takes the smaller factor
     assert verdict(0.0, 1.00, 10, 1, 1) == "too few pairs differ to tell"
 
 

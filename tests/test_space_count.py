@@ -21,6 +21,7 @@ from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, parse_space
 from noahnas.space.batch import Batch
 from noahnas.space.check import check
+from noahnas.space.count import uniform_below
 
 pytestmark = pytest.mark.usefixtures("gate")
 
@@ -438,3 +439,21 @@ def test_an_amount_replaces_the_limit_that_it_names_alone() -> None:
     assert space.with_budget("2k").budget == Budget("2k", 10, flops="1.05x")
     assert space.with_budget(Budget(flops="2x")).budget == Budget(flops="2x")
     assert Space("s", space.modules).with_budget(5).budget == Budget(5)
+
+
+@pytest.mark.parametrize("prior", ["exact", "paper"])
+def test_where_rules_leave_nothing_a_draw_says_so(prior: Any) -> None:
+    space = Space("s", {"lora": ModuleSpace((1, 2))}, rules=["lora.dim < 1"], blocks=3)
+    with pytest.raises(SpaceError, match="no architecture obeys all rules"):
+        space.sample(np.random.default_rng(0), prior=prior)
+    with pytest.raises(SpaceError, match="no architecture obeys all rules"):
+        check(space)
+    with pytest.raises(ValueError, match="below 0"):
+        uniform_below(np.random.default_rng(0), 0, 1)
+
+
+def test_a_space_that_does_not_fit_its_backbone_says_so_whatever_is_asked() -> None:
+    space = Space("s", {"lora": ModuleSpace((1, 2), depth=(8, 16))})
+    for ask in (lambda: space.size, lambda: space.cheapest, lambda: space.dearest, space.count):
+        with pytest.raises(SpaceError, match="exceeds the backbone's 12 blocks"):
+            ask()

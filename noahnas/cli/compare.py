@@ -17,15 +17,19 @@ from noahnas.cli.options import (
     Epochs,
     Json,
     OnError,
+    Precision,
     RecipeName,
     SplitSeed,
     Threads,
     stopping,
 )
 from noahnas.cli.runs import DEFAULT_BACKBONE, DEFAULT_DATA, DEFAULT_SPACE
+from noahnas.errors import unknown
 
 if TYPE_CHECKING:
     from noahnas.compare.plan import Plan, Shared
+
+RANDOM = "random"  # what the others are tested against, unless told otherwise
 
 
 def compare(
@@ -65,7 +69,7 @@ def compare(
     ] = None,
     against: Annotated[
         str, typer.Option(help="The strategy that the others are tested against.")
-    ] = "random",
+    ] = RANDOM,
     data: Data = DEFAULT_DATA,
     backbone: Backbone = DEFAULT_BACKBONE,
     space: Annotated[str | None, typer.Option(help="As in search.")] = None,
@@ -81,6 +85,7 @@ def compare(
     split_seed: SplitSeed = 0,
     on_error: OnError = "stop",
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = None,
     out: Annotated[
         Path | None,
@@ -136,6 +141,7 @@ def compare(
         split_seed=split_seed,
         on_error=on_error,
         device=device,
+        precision=precision,
         threads=threads,
         space=chosen,
         probe=False,
@@ -150,9 +156,15 @@ def compare(
         raise typer.BadParameter(
             f"{', '.join(map(str, strange))} is not among --seeds", param_hint="--retrain-seeds"
         )
+    entrants = entrants_of(words(strategies), options_of(options or []))
+    labels = [entrant.label for entrant in entrants]
+    if against not in labels and against != RANDOM:
+        raise typer.BadParameter(
+            unknown("label", against, labels) + ", those that take part", param_hint="--against"
+        )
     plan = Plan(
         inputs,
-        entrants_of(words(strategies), options_of(options or [])),
+        entrants,
         _supernets(supernets, supernet_seeds),
         searched,
         again,

@@ -78,7 +78,7 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
     with run.locked():
         check_same(began, plan, out)
         loaded = reload(run, report, plan.inputs)
-        plan = _checked(plan, loaded, forgiving)
+        plan = _checked(out, plan, loaded, forgiving)
         grid = plan.grid()
         known = {part: began["known"][part] | grid[part] for part in ("entrants", "supernets")}
         if (began["grid"], began["known"]) != (grid, known):
@@ -88,7 +88,7 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
 
 def _first(out: Path, plan: Plan, forgiving: bool, report: Report) -> Found:
     loaded = load(plan.inputs, report)
-    plan = _checked(plan, loaded, forgiving)
+    plan = _checked(out, plan, loaded, forgiving)
     for left in out.glob(".run.json.*.tmp"):  # by a kill in the very first write
         left.unlink(missing_ok=True)
     if out.is_dir() and any(out.iterdir()):
@@ -118,10 +118,11 @@ def _began(run: RunDirectory) -> dict[str, Any]:
     return about
 
 
-def _checked(plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
+def _checked(out: Path, plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
     space = _space(plan, loaded)
     for supernet in plan.supernets:
-        if supernet.run:
+        copied = (out / "supernets" / supernet.name / STAGES).is_file()
+        if supernet.run and not copied:
             cost_of_other(Path(supernet.run), loaded.about(space))
     return fitting(plan, space, forgiving)
 

@@ -135,13 +135,13 @@ def verdict(difference: float, adjusted: float, pairs: int, unequal: int, family
         unequal: how many of them differ at all.
         family: how many tests were corrected together.
     """
+    if adjusted <= ALPHA:
+        return "better" if difference > 0 else "worse"
     if family * smallest_p(pairs) > ALPHA:
         return "too few seeds to tell"
     if family * smallest_p(unequal) > ALPHA:
         return "too few pairs differ to tell"
-    if adjusted > ALPHA:
-        return "a difference is not shown"
-    return "better" if difference > 0 else "worse"
+    return "a difference is not shown"
 
 
 # --- sizes of effects ------------------------------------------------------------------------

@@ -64,6 +64,8 @@ def diagnose(
     if prior not in ("paper", "exact"):
         raise RunError(unknown("prior", prior, ("paper", "exact")))
     run = RunDirectory.open(path)
+    if run.about.get("command") == "compare":
+        raise RunError(f"{path} holds a comparison; diagnose a run of noahnas search")
     if "space" not in run.about["inputs"]:
         raise RunError(
             f"{path} is a retraining and has no supernet; diagnose a run of noahnas search"

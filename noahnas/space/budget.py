@@ -10,7 +10,7 @@ from typing import Any
 from noahnas.errors import Fault, SpaceError
 from noahnas.space.schema import Shape
 
-_AMOUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(%(?:\s+of\s+\w+)?|ms|x|[kKmMgG]?)")
+_AMOUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(%(?:\s+of\s+\w+)?|ms|x|[kKmMgG]?)")
 _UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 BACKBONE, DEAREST = "% of backbone", "% of dearest"
 

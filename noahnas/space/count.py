@@ -251,7 +251,13 @@ def _product(first: Table, second: Table, most: float) -> Table:
 
 
 def uniform_below(rng: np.random.Generator, limit: int, n: int) -> list[int]:
-    """`n` exactly uniform integers in [0, limit), for limits of any size."""
+    """`n` exactly uniform integers in [0, limit), for limits of any size.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if limit < 1:
+        raise ValueError(f"no integer is at least 0 and below {limit}")
     size = (limit.bit_length() + 7) // 8 or 1
     excess = 8 * size - limit.bit_length()
     found: list[int] = []

@@ -154,7 +154,7 @@ class Exact:
     def look(self, source: Source, rng: np.random.Generator, n: int) -> Look:
         """What becomes of `n` uniform draws, or as many as may be tried."""
         obeyed = passed = 0
-        drawn = min(n, self.tries(LOOK_TRIES))
+        drawn = min(n, self.tries(LOOK_TRIES)) if source.total else 0
         for _ in range(drawn):
             arch = source.draw(rng)[0]
             if source.ruled or self.space.obeys(arch):

@@ -45,6 +45,7 @@ def json_schema() -> dict[str, Any]:
                 "minItems": 1,
                 "items": {
                     "type": "string",
+                    "minLength": 1,
                     "examples": [
                         "at most 2 modules per block",
                         "lora.dim non-decreasing",

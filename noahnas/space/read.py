@@ -221,7 +221,9 @@ class _Reader:
         self.put("budget", node)
         keys = self.check.mapping(node, "budget", ("params", "flops", "latency"))
         if node.value == {}:
-            self.check.fault(node, "budget: 'params' is missing, for example params: 0.64M")
+            self.check.fault(
+                node, "budget: 'params', 'flops' or 'latency' is missing, for example params: 0.64M"
+            )
         given: dict[str, object] = {}
         for key, value in keys.items():
             self.put(f"budget.{key}", value)

@@ -82,6 +82,7 @@ class Space(Encoded):
     @cached_property
     def counted_size(self) -> int | None:
         """The size, or None where it is not counted."""
+        _ = self.parts  # what does not fit the backbone is told as such
         try:
             return self.census.count()
         except (SpaceError, UncountableError):
@@ -205,6 +206,7 @@ class Space(Encoded):
         if prior not in ("exact", "paper"):
             raise self.refused("", f"prior must be exact or paper, not {prior!r}")
         if prior == "paper":
+            self.check_budget()
             return [self.paper.sample(rng) for _ in range(n)]
         return self.exact.sample(rng, n)
 
