@@ -131,8 +131,6 @@ class Encoded(Spec):
 
     def misfit(self, arch: Arch) -> str | None:
         """Why an arch is not a point of this space, budget apart; None if it is one."""
-        if not isinstance(arch, Arch):
-            return f"{arch!r} is no Arch"
         if arch.blocks not in (0, self.blocks):
             return f"the arch has {arch.blocks} blocks, the space {self.blocks}"
         for name in arch.modules:
