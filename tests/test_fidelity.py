@@ -283,7 +283,7 @@ def test_killed_and_interrupted_it_ends_as_if_undisturbed(searched: Path, tmp_pa
     assert not (folder / "result.json").exists()
     (folder / ".result.json.1.tmp").write_text("half a")  # of a kill in the midst of a write
     code, out, err = ended(run, lambda: len(trained()) >= 2, signal.SIGINT, *LONG)
-    assert (code, out) == (130, "")
+    assert (code, out) == (130, ""), err
     assert f"noahnas diagnose {run} {' '.join(LONG)}" in err
     assert "Traceback" not in err
     kept = {path: path.stat().st_mtime_ns for path in trained()}
