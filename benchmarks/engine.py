@@ -125,7 +125,7 @@ def evaluation(name: str, count: int) -> dict[str, Any]:
     with torch.inference_mode():
         for told, arch in archs_of(space).items():
             root = tree(net, [arch])
-            work = pairs(lambda root=root: dict(deep(net, x, root)), lambda: model(x), count)
+            work = pairs(lambda root=root: dict(deep(net, [x], root)), lambda: model(x), count)
             tokens = np.mean([net.shape.tokens + p for p in _prompts(arch)]) / net.shape.tokens
             found[told] = ratio(work, LIMITS["eval"][told]) | {"tokens_alone": float(tokens)}
             show(f"eval {name} {told}", found[told])
@@ -291,7 +291,7 @@ def prefix(work: Path, count: int, batch: int) -> dict[str, Any]:
             work_of = []
             for number in rng.permutation(len(groups))[:count]:
                 root = tree(net, groups[number])
-                one = pairs(lambda root=root: dict(deep(net, x, root)), lambda: net.backbone(x), 1)
+                one = pairs(lambda root=root: dict(deep(net, [x], root)), lambda: net.backbone(x), 1)
                 work_of.append((one[0][0] / len(root.archs), one[0][1]))
             found[told] = ratio(work_of, 0.85 if told == "evolution" else None)
             show(f"prefix {told}", found[told])

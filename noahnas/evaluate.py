@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from noahnas.backbone import weights_digest
 from noahnas.data import Split, Task
 from noahnas.device import autocast, cast
 from noahnas.errors import TrainingError
-from noahnas.prefixes import Node, deep, tree, wide
+from noahnas.prefixes import Node, Outputs, deep, tree, wide
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
 CHUNK = 2048  # tokens of a batch on a CPU: more of them leave its caches
+HELD = 2**26  # bytes of tokens that are held on a CPU for each block where architectures part
 ON_GPU = 256  # images of a batch on a GPU
 TOGETHER = 2048  # images of one forward on a GPU, those of all its architectures counted
 
@@ -119,16 +121,29 @@ def _logits(
     net: Supernet, root: Node, part: Split, task: Task, batch_size: int | None
 ) -> dict[Arch, Tensor]:
     """(n, classes) of each arch, on the CPU."""
-    together = task.device.type != "cpu" and len(root.archs) > 1
-    most = max(1, CHUNK // net.shape.tokens) if task.device.type == "cpu" else ON_GPU
-    size = batch_size or (max(1, min(most, TOGETHER // len(root.archs))) if together else most)
     found: dict[Arch, list[Tensor]] = {arch: [] for arch in root.archs}
     with cast(net.backbone, task.precision), autocast(task.device, task.precision):
-        for x, _ in part.batches(size, task.preprocess, task.device):
-            outputs = wide(net, x, root, TOGETHER) if together else deep(net, x, root)
+        for outputs in _outputs(net, root, part, task, batch_size):
             for arch, logits in outputs:
                 found[arch].append(logits.float())  # (b, classes)
     return {arch: torch.cat(parts).cpu() for arch, parts in found.items()}
+
+
+def _outputs(
+    net: Supernet, root: Node, part: Split, task: Task, batch_size: int | None
+) -> Iterator[Outputs]:
+    """All logits of the first images, then of the next ones, as many at a time as memory holds."""
+    if task.device.type == "cpu" or len(root.archs) == 1:
+        most = max(1, CHUNK // net.shape.tokens) if task.device.type == "cpu" else ON_GPU
+        size = batch_size or most
+        at_once = max(1, HELD // (4 * net.shape.tokens * net.width * size))  # batches
+        batches = (x for x, _ in part.batches(size, task.preprocess, task.device))
+        while images := list(islice(batches, at_once)):
+            yield deep(net, images, root)
+    else:
+        size = batch_size or max(1, min(ON_GPU, TOGETHER // len(root.archs)))
+        for x, _ in part.batches(size, task.preprocess, task.device):
+            yield wide(net, x, root, TOGETHER)
 
 
 class Scores:

@@ -13,7 +13,7 @@ from noahnas.modules.asked import attributes_at, kind_of
 from noahnas.space import Arch
 from noahnas.supernet import Deeds, State, Supernet
 
-Outputs = Iterator[tuple[Arch, Tensor]]  # archs and their logits (B, classes)
+Outputs = Iterator[tuple[Arch, Tensor]]  # archs and their logits (n, classes)
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ def tree(net: Supernet, archs: Sequence[Arch]) -> Node:
     """
     for arch in archs:
         net.check(arch)
-    return _node(tuple(archs), 0, net.blocks)
+    return _node(net, tuple(archs), 0)
 
 
-def _node(archs: tuple[Arch, ...], index: int, blocks: int) -> Node:
-    if index == blocks:
+def _node(net: Supernet, archs: tuple[Arch, ...], index: int) -> Node:
+    if index == net.blocks:
         return Node(archs, ())
     alike: dict[Hashable, list[Arch]] = {}
     for arch in archs:
-        alike.setdefault(_at(arch, index), []).append(arch)
-    below = (_node(tuple(group), index + 1, blocks) for group in alike.values())
+        alike.setdefault((_at(arch, index), net.lasting(index, arch)), []).append(arch)
+    below = (_node(net, tuple(group), index + 1) for group in alike.values())
     return Node(archs, tuple(below))
 
 
@@ -70,26 +70,26 @@ def _at(arch: Arch, block: int) -> Hashable:
     )
 
 
-def deep(net: Supernet, images: Tensor, root: Node) -> Outputs:
+def deep(net: Supernet, images: Sequence[Tensor], root: Node) -> Outputs:
     """Logits of all architectures, one block at a time, depth first.
 
-    Holds the tokens of one path alone: as many times (B, N, D) as there are blocks.
+    Holds the tokens of one path alone: as many times (n, N, D) as there are blocks. A block runs
+    on one batch after the other, so that what an architecture does to its weights is done once.
 
     Args:
         net: their weights.
-        images: (B, 3, H, W), normalised for the backbone.
+        images: batches (B, 3, H, W), n images together, normalised for the backbone.
         root: the architectures (`tree`).
     """
 
-    def below(node: Node, index: int, state: State) -> Outputs:
+    def below(node: Node, index: int, states: list[State]) -> Outputs:
         if index == net.blocks:
-            logits = net.end(state)  # (B, classes)
+            logits = torch.cat([net.end(state) for state in states])  # (n, classes)
             yield from ((arch, logits) for arch in node.archs)
         for child in node.children:
-            last = child is node.children[-1]  # nobody reads the state after it
-            yield from below(child, index + 1, net.step(index, state, child.arch, owned=last))
+            yield from below(child, index + 1, net.step(index, states, child.arch))
 
-    yield from below(root, 0, net.begin(images))
+    yield from below(root, 0, [net.begin(part) for part in images])
 
 
 def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
@@ -99,7 +99,7 @@ def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
 
     Args:
         net: as for `deep`.
-        images: as for `deep`.
+        images: (B, 3, H, W), normalised for the backbone.
         root: as for `deep`.
         most: images in one forward, those of all architectures counted.
     """
@@ -110,8 +110,8 @@ def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
             for child in node.children:
                 deeds = net.deeds(index, state, child.arch)
                 state_in = deeds.prompted(state)
-                rows = sum(part.shape[1] for part in deeds.prefix)
-                shape = state_in.tokens.shape[1], rows, deeds.tokenwise
+                rows = [sum(part.shape[1] for part in some) for some in (deeds.prefix, deeds.brief)]
+                shape = state_in.tokens.shape[1], *rows, deeds.tokenwise, deeds.lasting
                 alike.setdefault(shape, []).append((child, state_in, deeds))
         level = []
         size = max(1, most // len(images))
@@ -120,7 +120,8 @@ def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
                 part = group[first : first + size]
                 states, deeds_of = [s for _, s, _ in part], [d for _, _, d in part]
                 whole = replace(states[0], tokens=torch.cat([s.tokens for s in states]))
-                out = net.run(index, whole, deeds_of[0] if len(part) == 1 else _joint(deeds_of))
+                joint = deeds_of[0] if len(part) == 1 else _joint(deeds_of, len(images))
+                (out,) = net.run(index, [whole], [joint])
                 pieces = out.tokens.split(len(images))  # (A·B, N, D) -> A × (B, N, D)
                 level += [
                     (node, replace(out, tokens=tokens))
@@ -131,16 +132,22 @@ def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
         yield from ((arch, logits) for arch in node.archs)
 
 
-def _joint(parts: Sequence[Deeds]) -> Deeds:
-    """What several architectures do, each to its own part of the batch."""
+def _joint(parts: Sequence[Deeds], images: int) -> Deeds:
+    """What several architectures do, each to its own `images` of the batch."""
     sites = dict.fromkeys(act.site for deeds in parts for act in deeds.acts)
     acts = [
         Act(site, _each([[a.change for a in deeds.acts if a.site == site] for deeds in parts]))
         for site in sites
     ]
-    rows = [torch.cat(list(deeds.prefix), dim=1) for deeds in parts if deeds.prefix]
-    prefix = [torch.cat(rows)] if rows else []  # (A·B, p, 2D)
-    return Deeds(acts, [], prefix, all(deeds.tokenwise for deeds in parts))
+    prefix = _rows([deeds.prefix for deeds in parts], images)  # (A·B, p, 2D)
+    brief = _rows([deeds.brief for deeds in parts], images)  # (A·B, p, D)
+    return replace(parts[0], acts=acts, prefix=prefix, prompts=brief)
+
+
+def _rows(parts: Sequence[Sequence[Tensor]], images: int) -> list[Tensor]:
+    """Rows (b, p, D') of each architecture, for its own images: (A·B, p, D'), if there are any."""
+    joined = [torch.cat(list(rows), dim=1) for rows in parts if rows]  # A × (b, p, D')
+    return [torch.cat([rows.expand(images, -1, -1) for rows in joined])] if joined else []
 
 
 def _each(changes: Sequence[Sequence[Callable[[Tensor, Tensor], Tensor]]]) -> Change:

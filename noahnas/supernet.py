@@ -41,25 +41,25 @@ class Deeds:
     """What an arch does in a block."""
 
     acts: Sequence[Act]
-    prompts: Sequence[Tensor]  # (B, p, D)
-    prefix: Sequence[Tensor]  # (B, p, 2D)
+    prompts: Sequence[Tensor]  # (b, p, D), b = B or 1; they replace those that are still there
+    prefix: Sequence[Tensor]  # (b, p, 2D)
     tokenwise: bool  # all acts are
+    lasting: bool  # whether prompts are there after the block
 
-    def prompted(self, state: State, *, owned: bool = False) -> State:
-        """The tokens with these prompts in the place of earlier ones, if there are any.
-
-        Where nobody else reads the state (`owned`) and no gradients are recorded, they may be
-        written into it.
-        """
+    def prompted(self, state: State) -> State:
+        """What enters the block: prompts that last are tokens in the place of earlier ones."""
         if not self.prompts:
             return state
-        x, count = state.tokens, state.count
-        rows = sum(part.shape[1] for part in self.prompts)
-        if owned and x.shape[1] == count + rows and not torch.is_grad_enabled():
-            x[:, count:] = torch.cat(list(self.prompts), dim=1)  # (B, p, D)
-            return state
-        own = x[:, :count]  # (B, N, D)
-        return replace(state, tokens=torch.cat([own, *self.prompts], dim=1))  # (B, N + p, D)
+        own = state.tokens[:, : state.count]  # (B, N, D)
+        if self.brief:
+            return replace(state, tokens=own)
+        rows = [part.expand(len(own), -1, -1) for part in self.prompts]  # (B, p, D)
+        return replace(state, tokens=torch.cat([own, *rows], dim=1))  # (B, N + p, D)
+
+    @property
+    def brief(self) -> Sequence[Tensor]:
+        """Prompts (b, p, D) that attention reads in this block, and that nobody asks for after."""
+        return () if self.lasting or not self.tokenwise else self.prompts
 
 
 class Supernet(nn.Module):
@@ -199,23 +199,31 @@ class Supernet(nn.Module):
         if not any(any(arch.dims(name)) for name in arch.modules):
             logits: Tensor = self.backbone(images)  # nothing acts: timm's own forward
             return logits  # (B, classes)
-        state = self.begin(images)
+        states = [self.begin(images)]
         for index in range(self.blocks):
-            state = self.step(index, state, arch, owned=True)
-        return self.end(state)
+            states = self.step(index, states, arch)
+        return self.end(states[0])
 
     def begin(self, images: Tensor) -> State:
         """What the first block is given: images (B, 3, H, W) as tokens."""
         x, positions = self.family.embed(images)  # (B, 3, H, W) -> (B, N, D)
         return State(x, x.shape[1], positions, self.family.layout(images))
 
-    def step(self, index: int, state: State, arch: Arch, *, owned: bool = False) -> State:
+    def step(self, index: int, states: Sequence[State], arch: Arch) -> list[State]:
         """One block under an arch that this network holds weights for (`check`).
 
-        `owned` says that nobody else reads the state, so that it may be overwritten.
+        What modules do to the block's weights is done once for all states.
         """
-        deeds = self.deeds(index, state, arch)
-        return self.run(index, deeds.prompted(state, owned=owned), deeds)
+        deeds = [self.deeds(index, state, arch) for state in states]
+        ready = [deed.prompted(state) for deed, state in zip(deeds, states, strict=True)]
+        return self.run(index, ready, deeds)
+
+    def lasting(self, index: int, arch: Arch) -> bool:
+        """Whether prompts of a block are there in the next one, which has none of its own."""
+        if index == self.blocks - 1:
+            return False
+        following = self._acting(index + 1, arch)
+        return not any("tokens" in module.sites(**told) for module, _, told in following)
 
     def deeds(self, index: int, state: State, arch: Arch) -> Deeds:
         """What an arch does in a block."""
@@ -229,36 +237,43 @@ class Supernet(nn.Module):
             folds: Any = module.fold
             for site in module.sites(**told):
                 if site == "tokens":
-                    prompts.append(act(site, x, x))  # (B, p, D)
+                    prompts.append(act(site, x, x))  # (b, p, D)
                 elif site == "prefix":
-                    prefix.append(act(site, x, x))  # (B, p, 2D)
+                    prefix.append(act(site, x, x))  # (b, p, 2D)
                 else:
                     acts.append(
                         Act(site, partial(act, site), partial(folds, site, dim=dim, **told))
                     )
                     tokenwise = tokenwise and module.tokenwise
-        return Deeds(acts, prompts, prefix, tokenwise)
+        return Deeds(acts, prompts, prefix, tokenwise, self.lasting(index, arch))
 
-    def run(self, index: int, state: State, deeds: Deeds) -> State:
-        """One block, the prompts being there.
+    def run(self, index: int, states: Sequence[State], deeds: Sequence[Deeds]) -> list[State]:
+        """One block, the prompts being there; for each state what is done, all by the same modules.
 
         Where no gradients are asked for, what acts linearly is put into the layers' weights if
-        there are enough tokens. In the last block, what follows attention is computed for the
-        tokens that the classifier reads, and no others.
+        there are enough tokens. What follows attention is computed for tokens that are read
+        afterwards, and no others: not for prompts that the next block replaces, and in the last
+        block for what the classifier reads.
         """
-        x, last = state.tokens, index == self.blocks - 1
+        first = deeds[0]
+        count = states[0].count if index < self.blocks - 1 else self.family.read(states[0].count)
+        wanted = count if first.tokenwise and not first.lasting else None
         quiet = not self.training and not torch.is_grad_enabled()
-        x = self.family.run(
-            index,
-            x,
-            state.positions,
-            deeds.acts,
-            count=state.count,
-            prefix=deeds.prefix,
-            wanted=self.family.read(state.count) if last and deeds.tokenwise else None,
-            fold=quiet and x.shape[0] * x.shape[1] >= FOLDED,
-        )  # (B, N + p, D), or as many as are read
-        return replace(state, tokens=x)
+        tokens = sum(state.tokens.shape[0] * state.tokens.shape[1] for state in states)
+        found = []
+        with self.family.acting(index, first.acts, fold=quiet and tokens >= FOLDED):
+            for state, deed in zip(states, deeds, strict=True):
+                x = self.family.run(
+                    index,
+                    state.tokens,
+                    state.positions,
+                    count=state.count,
+                    prefix=deed.prefix,
+                    prompts=deed.brief,
+                    wanted=wanted,
+                )  # (B, N + p, D), or as many as are read
+                found.append(replace(state, tokens=x))
+        return found
 
     def end(self, state: State) -> Tensor:
         """What the last block leaves, as logits (B, num_classes)."""
@@ -305,15 +320,15 @@ class Supernet(nn.Module):
                     else:
                         acts.append(Act(site, mixed.change(site, layout)))
             chances = [*([] if there is None else [there]), *(alive for _, alive in prefix)]
-            x = self.family.run(
-                index,
-                x,
-                positions,
-                acts,
-                count=count,
-                prefix=[rows for rows, _ in prefix],
-                mask=log_mask(chances, x.shape[1] - (0 if there is None else len(there))),
-            )  # (B, N + p, D)
+            with self.family.acting(index, acts):
+                x = self.family.run(
+                    index,
+                    x,
+                    positions,
+                    count=count,
+                    prefix=[rows for rows, _ in prefix],
+                    mask=log_mask(chances, x.shape[1] - (0 if there is None else len(there))),
+                )  # (B, N + p, D)
         return self.family.classify(x[:, :count])  # (B, N, D) -> (B, classes)
 
     def _module(self, name: str, block: int) -> nn.Module:

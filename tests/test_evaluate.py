@@ -76,7 +76,7 @@ def test_a_score_does_not_depend_on_the_path_that_computed_it(
     for told, tokens in (("plain", 10**9), ("folded", 0)):
         with folding(monkeypatch, tokens):
             paths[told] = {arch: net(x, arch) for arch in archs}
-            paths[f"{told}, shared"] = dict(deep(net, x, root))
+            paths[f"{told}, shared"] = dict(deep(net, [x], root))
             paths[f"{told}, grouped"] = dict(wide(net, x, root, 30))
     for told, found in paths.items():
         assert set(found) == set(archs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noahnas.backbone.hooks import Act, acting
+from noahnas.backbone.hooks import Act, acting, reading
 from noahnas.errors import BackboneError
 from noahnas.modules.base import Layout
 from noahnas.space.schema import Shape
@@ -55,40 +55,49 @@ class Family:
         x = model._pos_embed(model.patch_embed(images))  # (B, N, D)
         return model.norm_pre(model.patch_drop(x)), None
 
+    def acting(
+        self, index: int, acts: Sequence[Act], *, fold: bool = False
+    ) -> AbstractContextManager[None]:
+        """A context in which prompt modules act in a block, however often it runs.
+
+        `fold` puts what can be put there into the layers' weights; no gradient may be recorded.
+        """
+        return acting(self.model.blocks[index], acts, fold=fold)
+
     def run(
         self,
         index: int,
         x: Tensor,
         positions: Any,
-        acts: Sequence[Act] = (),
         *,
         count: int,
         prefix: Sequence[Tensor] = (),
+        prompts: Sequence[Tensor] = (),
         mask: Tensor | None = None,
         wanted: int | None = None,
-        fold: bool = False,
     ) -> Tensor:
-        """One block.
+        """One block, as it is or as `acting` changes it.
 
         Args:
             index: of the block.
             x: the model's own `count` tokens, and p prompts after them (B, count + p, D).
             positions: as `embed` gave them.
-            acts: what prompt modules do, and where.
             count: tokens of the model's own.
-            prefix: keys and values (B, p', 2D) for attention alone.
+            prefix: keys and values (b, p', 2D) for attention alone; b is B, or 1.
+            prompts: tokens (b, p'', D) that nobody asks for after the block.
             mask: what is added to the attention to each key, (1, 1, 1, count + p + p').
             wanted: how many of the tokens are computed, from the first; all of them if not given.
-            fold: put what can be put there into the layers' weights.
 
         Returns:
             (B, count + p, D), or (B, wanted, D).
         """
         block = self.model.blocks[index]
-        more = x.shape[1] - count + sum(rows.shape[1] for rows in prefix)
+        more = x.shape[1] - count + sum(rows.shape[1] for rows in (*prefix, *prompts))
         arguments = self._arguments(index, positions, more, mask)
         full = x if wanted is not None and wanted < x.shape[1] else None
-        with acting(block, acts, prefix, full=full, fold=fold), self._extended(block, more):
+        more_read = full is not None or more
+        read = reading(block, full, prefix, prompts) if more_read else nullcontext()
+        with read, self._extended(block, more):
             out: Tensor = block(x if full is None else x[:, :wanted], **arguments)
         return out  # (B, count + p, D), or (B, wanted, D)
 

@@ -73,12 +73,13 @@ def _hide(
         if name == "bias" and site == "qkv" and getattr(block.attn, "q_bias", None) is not None:
             assert new is not None  # a fold never takes a bias away
             for part, value in zip(("q_bias", "k_bias", "v_bias"), new.chunk(3), strict=True):
-                _shadow(stack, block.attn, part, value)
+                shadow(stack, block.attn, part, value)
         else:
-            _shadow(stack, layer, name, new)
+            shadow(stack, layer, name, new)
 
 
-def _shadow(stack: ExitStack, owner: Any, name: str, value: Tensor | None) -> None:
+def shadow(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Hide an attribute of a module, a layer of its or a parameter until `stack` closes."""
     there = vars(owner)
     if name in there:  # hidden already, by a copy in reduced precision
         stack.callback(there.__setitem__, name, there[name])

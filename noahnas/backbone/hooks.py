@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from noahnas.backbone.folding import Fold, folded
+from noahnas.backbone.attention import attend, joint, position_bias, separate_bias
+from noahnas.backbone.folding import Fold, folded, shadow
 
 Change = Callable[[Tensor, Tensor], Tensor]  # a layer's input and output -> its new output
 LAYERS: dict[str, Callable[[Any], Any]] = {
@@ -43,31 +43,21 @@ class Act:
 
 
 @contextmanager
-def acting(
-    block: Any,
-    acts: Sequence[Act],
-    prefix: Sequence[Tensor] = (),
-    *,
-    full: Tensor | None = None,
-    fold: bool = False,
-) -> Iterator[None]:
-    """Let the modules act at their sites of the block, and attention read the prefixes.
+def acting(block: Any, acts: Sequence[Act], *, fold: bool = False) -> Iterator[None]:
+    """Let the modules act at their sites of the block, as often as it runs.
 
     Args:
         block: a timm block with norms, attention, MLP and drop-paths under timm's usual names.
         acts: what happens at which site, in order.
-        prefix: keys and values (B, p, 2D) that attention reads beside those of the tokens.
-        full: all tokens (B, N, D), where the block is given the first few alone: attention reads
-            all of them, and what follows it is computed for the few.
         fold: put what can be put there into the layers' weights. No gradient may be recorded.
     """
     with ExitStack() as stack:
-        if full is not None:
-            _narrowed(stack, block, full)
         left = folded(stack, block, acts) if fold else acts
         if fold and type(block.mlp) is Mlp and type(block.mlp.act) is nn.GELU:
             _in_place(stack, block.mlp)
         at_qkv = [act.change for act in left if act.site == "qkv"]
+        if at_qkv:
+            _at_qkv(stack, block.attn, at_qkv)
         for act in left:
             if act.site in LAYERS:
                 _at_layer(stack, act.site, block, act.change)
@@ -77,30 +67,50 @@ def acting(
             elif act.site == "hidden":
                 hook = block.mlp.fc2.register_forward_pre_hook(_on_input(act.change))
                 stack.callback(hook.remove)
-        if prefix:  # after the branches, which are told of no more tokens than there are
-            rows = torch.cat(list(prefix), dim=1)  # (B, p, 2D)
-            _with_more_tokens(stack, block.attn, rows.shape[1], drop=full is None)
-            at_qkv = [_with_prefix(at_qkv, rows)]
-        if at_qkv:
-            _at_qkv(stack, block.attn, at_qkv)
         yield
 
 
-def _narrowed(stack: ExitStack, block: Any, full: Tensor) -> None:
-    """The first layer reads all tokens instead of the few; attention gives the few back."""
-    waiting = [full]
+@contextmanager
+def reading(
+    block: Any,
+    full: Tensor | None,
+    prefix: Sequence[Tensor] = (),
+    prompts: Sequence[Tensor] = (),
+) -> Iterator[None]:
+    """Let attention read more than the block's own tokens, the one time that it runs.
+
+    Args:
+        block: as for `acting`.
+        full: all tokens (B, N, D), where the block is given the first few alone: attention reads
+            all of them, and what follows it is computed for the few.
+        prefix: keys and values (b, p, 2D) that attention reads beside those of the tokens; b is the
+            batch, or 1 for the same ones with every image.
+        prompts: tokens (b, p, D) that attention reads and that nobody asks for afterwards: keys and
+            values are made of them, and nothing else.
+    """
+    attn = block.attn
+    queries: list[int] = []  # of how many tokens the block was given
+    normed: list[bool] = []  # whether the first norm has run: not where it comes after attention
 
     def widen(_layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        few.append(args[0].shape[1])
-        return (waiting.pop(), *args[1:]) if waiting else args
+        first = not queries
+        if first:
+            queries.append(args[0].shape[1])
+        return args if full is None or not first else (full, *args[1:])  # (B, few or N, D)
 
-    def narrow(_layer: Any, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        return (args[0][:, : few[0]], *args[1:])  # (B, N, D) -> (B, few, D)
+    def forward(
+        x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, **more: Any
+    ) -> Tensor:
+        read = [block.norm1(part) for part in prompts] if normed else prompts  # (b, p, D)
+        mask = position_bias(attn, attn_mask, more.get("shared_rel_pos_bias"))
+        return attend(attn, x, queries[0], read, prefix, rope=rope, mask=mask)
 
-    few: list[int] = []
-    for first in (block.norm1, block.attn):  # whichever the block calls first
-        stack.callback(first.register_forward_pre_hook(widen).remove)
-    stack.callback(block.attn.proj.register_forward_pre_hook(narrow).remove)
+    with ExitStack() as stack:
+        for first in (block.norm1, attn):  # whichever the block calls first
+            stack.callback(first.register_forward_pre_hook(widen).remove)
+        stack.callback(block.norm1.register_forward_hook(lambda *_: normed.append(True)).remove)
+        shadow(stack, attn, "forward", forward)
+        yield
 
 
 def _in_place(stack: ExitStack, mlp: Any) -> None:
@@ -163,67 +173,15 @@ def _at_qkv(stack: ExitStack, attn: Any, changes: Sequence[Change]) -> None:
             out = one(x, out)  # (B, N, 3D)
         return out
 
+    bias, layer = separate_bias(attn), joint(attn)
+    if bias is not None:
+        # These classes read the layer's weight, unless told to add the bias by themselves.
+        shadow(stack, attn, "qkv_bias_separate", True)
     if attn.qkv is None:  # three layers: run as one for this call
-
-        def joint(x: Tensor) -> Tensor:
-            parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
-            return change(x, torch.cat(parts, dim=-1))  # (B, N, 3D)
-
-        vars(attn)["qkv"] = joint
-        stack.callback(vars(attn).__setitem__, "qkv", None)
+        shadow(stack, attn, "qkv", lambda x: change(x, layer(x)))
         return
-    bias = _separate_bias(attn)
-    if bias is None:
-        stack.callback(attn.qkv.register_forward_hook(_on_output(change)).remove)
-        return
-    # These classes read the layer's weight, unless told to add the bias by themselves.
-    separate = attn.qkv_bias_separate
-    attn.qkv_bias_separate = True
-    stack.callback(setattr, attn, "qkv_bias_separate", separate)
 
     def around_bias(x: Tensor, out: Tensor) -> Tensor:
-        return change(x, out + bias) - bias  # (B, N, 3D)
+        return change(x, out) if bias is None else change(x, out + bias) - bias  # (B, N, 3D)
 
     stack.callback(attn.qkv.register_forward_hook(_on_output(around_bias)).remove)
-
-
-def _separate_bias(attn: Any) -> Tensor | None:
-    """(3D): biases that attention holds beside its layer; None if it holds none."""
-    if getattr(attn, "q_bias", None) is None:
-        return None
-    return torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-
-
-# --- keys and values of no token -------------------------------------------------------------
-
-
-def _with_more_tokens(stack: ExitStack, attn: Any, more: int, *, drop: bool) -> None:
-    """Attention is given `more` tokens than it is asked about; what it says of them is dropped.
-
-    Without `drop` something else does that.
-    """
-
-    def append(_layer: Any, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        return (F.pad(args[0], (0, 0, 0, more)), *args[1:])  # (B, N, D) -> (B, N + p, D)
-
-    def cut(_layer: Any, _args: Any, out: Tensor) -> Tensor:
-        return out[:, : out.shape[1] - more]  # (B, N + p, D) -> (B, N, D)
-
-    stack.callback(attn.register_forward_pre_hook(append).remove)
-    if drop:
-        stack.callback(attn.register_forward_hook(cut).remove)
-
-
-def _with_prefix(changes: Sequence[Change], rows: Tensor) -> Change:
-    """Keys and values of the added tokens are those of the prefix; they ask for nothing."""
-    more, width = rows.shape[1], rows.shape[2] // 2
-
-    def change(x: Tensor, out: Tensor) -> Tensor:
-        count = x.shape[1] - more
-        x, out = x[:, :count], out[:, :count]  # (B, N, D), (B, N, 3D)
-        for one in changes:
-            out = one(x, out)  # (B, N, 3D)
-        added = F.pad(rows.expand(len(x), -1, -1), (width, 0))  # (B, p, 2D) -> (B, p, 3D)
-        return torch.cat([out, added.to(out)], dim=1)  # (B, N + p, 3D)
-
-    return change

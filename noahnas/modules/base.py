@@ -36,10 +36,10 @@ class PromptModule(nn.Module, ABC):
 
     | site | x, the input | out, the output |
     |---|---|---|
-    | `tokens` | tokens that enter the block (B, N, D) | returned: prompts (B, p, D) |
+    | `tokens` | tokens that enter the block (B, N, D) | returned: prompts (b, p, D) |
     | `norm1` | of the first norm (B, N, D) | (B, N, D) |
     | `qkv` | of the joint query-key-value layer (B, N, D) | (B, N, 3D) |
-    | `prefix` | what attention reads (B, N, D) | returned: keys and values (B, p, 2D) |
+    | `prefix` | what attention reads (B, N, D) | returned: keys and values (b, p, 2D) |
     | `proj` | of attention's output layer (B, N, D) | (B, N, D) |
     | `attention` | what attention reads | its branch, after LayerScale and drop-path |
     | `norm2` | of the second norm (B, N, D) | (B, N, D) |
@@ -51,12 +51,14 @@ class PromptModule(nn.Module, ABC):
 
     `forward` returns what takes the place of `out`. Two sites add tokens instead: what is returned
     at `tokens` is appended, replacing all prompts still present; what is returned at `prefix` is
-    keys and values that attention reads in this block alone. While no gradients are recorded
+    keys and values that attention reads in this block alone. Both have b = B, or b = 1 where they
+    are the same for all images. While no gradients are recorded
     `forward` may overwrite `out`, which is read by nobody else. Where several modules act at one
     site, they act one after the other, in alphabetical order.
 
     Two things may be told for speed. `tokenwise` says that what a module does to one token depends
-    on that token alone; then, in the last block, it is given only tokens that the classifier reads.
+    on that token alone; then it is given only tokens that somebody reads afterwards: no prompts
+    that the next block replaces, and in the last block what the classifier reads.
     `fold` puts a linear change into the layer's weights, which is used where no gradient is needed.
 
     Subclasses take `(shape, most, values, dropout)`: the backbone's shape; the largest dim; for

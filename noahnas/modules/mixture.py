@@ -60,7 +60,8 @@ class Mixed:
             self.module(site, x, x, most, layout, **told) * (1 if weight is None else weight)
             for told, weight in self.settings
         ]
-        return torch.stack(rows).sum(dim=0), survival(self.dims, most)  # (B, p, D'), (p)
+        mean = torch.stack(rows).sum(dim=0).expand(len(x), -1, -1)  # (B, p, D')
+        return mean, survival(self.dims, most)  # (B, p, D'), (p)
 
 
 def settings(chances: Mapping[str, Mapping[Value, Tensor | None]]) -> list[Setting]:

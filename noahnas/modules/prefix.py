@@ -49,7 +49,9 @@ class Prefix(PromptModule):
     def forward(
         self, site: Site, x: Tensor, out: Tensor, dim: int, layout: Layout, **attributes: Value
     ) -> Tensor:
-        """(B, N, D) -> (B, p, 2D), keys and values."""
+        """(B, N, D) -> (b, p, 2D), keys and values; b is B, or 1 for all images."""
         rows = torch.cat([self.keys[:dim], self.values[:dim]], dim=-1)  # (p, 2D)
-        rows = rows.expand(len(x), -1, -1)  # (B, p, 2D)
-        return F.dropout(rows, self.dropout, self.training)  # (B, p, 2D)
+        rows = rows.unsqueeze(0)  # (1, p, 2D)
+        if self.training and self.dropout:  # of each image by itself
+            rows = rows.expand(len(x), -1, -1)  # (B, p, 2D)
+        return F.dropout(rows, self.dropout, self.training)  # (b, p, 2D)

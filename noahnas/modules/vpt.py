@@ -68,7 +68,9 @@ class VPT(PromptModule):
     def forward(
         self, site: Site, x: Tensor, out: Tensor, dim: int, layout: Layout, **attributes: Value
     ) -> Tensor:
-        """(B, N, D) -> (B, p, D), the prompts of this block."""
+        """(B, N, D) -> (b, p, D), the prompts of this block; b is B, or 1 for all images."""
         tokens = self.tokens if attributes["init"] == XAVIER else self.normal_tokens  # (p, D)
-        prompts = tokens[:dim].expand(x.shape[0], -1, -1)  # (p, D) -> (B, p, D)
-        return F.dropout(prompts, self.dropout, self.training)  # (B, p, D)
+        prompts = tokens[:dim].unsqueeze(0)  # (1, p, D)
+        if self.training and self.dropout:  # of each image by itself
+            prompts = prompts.expand(len(x), -1, -1)  # (B, p, D)
+        return F.dropout(prompts, self.dropout, self.training)  # (b, p, D)
