@@ -86,11 +86,12 @@ def attend(
         rows.append(own.new_zeros(()).expand(batch, spare, 2 * width))  # (B, s, 2D)
         mask = own.new_zeros(1, 1, 1, count) if mask is None else mask.to(own)  # (…, 1 or more, M)
         mask = F.pad(mask, (0, spare), value=-torch.inf)  # (…, 1 or more, M + s)
-    read = own[..., width:]  # (B, N, 2D)
+    q, read = own.split((width, 2 * width), dim=-1)  # (B, N, D), (B, N, 2D)
     read = torch.cat([read, *rows], dim=1) if rows else read  # (B, M, 2D)
     heads, size = attn.num_heads, width // attn.num_heads
-    q = own[:, :queries, :width].unflatten(-1, (heads, size)).transpose(1, 2)  # (B, H, n, d)
-    k, v = read.unflatten(-1, (2, heads, size)).permute(2, 0, 3, 1, 4)  # 2 × (B, H, M, d)
+    q = q if queries == q.shape[1] else q[:, :queries]  # (B, n, D)
+    q = q.unflatten(-1, (heads, size)).transpose(1, 2)  # (B, H, n, d)
+    k, v = read.unflatten(-1, (2, heads, size)).permute(2, 0, 3, 1, 4).unbind()  # 2 × (B, H, M, d)
     if hasattr(attn, "q_norm"):
         q, k = attn.q_norm(q), attn.k_norm(k)
     if rope is not None:
