@@ -19,7 +19,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from noahnas.evaluate import Result
 from noahnas.files import write_atomic
 from noahnas.search import Outcome, search
 from noahnas.strategy import Proposal, Trial, make_strategy
-from noahnas.study import Entry, Study
+from noahnas.study import Study
 
 OUT = Path(__file__).parent / "results" / "strategies.json"
 BUDGET, TRIALS, BATCH, IMAGES, SEEDS = "150k", 500, 10, 200, 20
@@ -128,47 +128,14 @@ def problem(kind: str, seed: int) -> Problem:
     return Problem(weights, pairs, float(np.mean(values)), float(np.std(values)), seed, raw.noisy)
 
 
-class Remembered(Study):
-    """A study that is kept nowhere: what the journal costs is measured apart."""
-
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-
-    def entries(self) -> list[Entry]:
-        """Every trial."""
-        return list(self._entries)
-
-    def start(
-        self, proposal: Proposal, asked_at: int, asked: int, of: int, ask_seconds: float = 0.0
-    ) -> Entry:
-        """Note a proposal."""
-        number = len(self._entries)
-        entry = Entry(number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False)
-        self._entries.append(entry)
-        return entry
-
-    def finish(
-        self,
-        entry: Entry,
-        result: Result,
-        seconds: float,
-        *,
-        repeat: bool = False,
-        cost: float | None = None,
-    ) -> Entry:
-        """Note what it scored."""
-        done = replace(entry, result=result, seconds=seconds, repeat=repeat, cost=cost)
-        self._entries[entry.number] = done
-        return done
-
-
 def searched(name: str, kind: str, seed: int) -> Outcome:
     """One search through the loop, as a run does it."""
     strategy, options, trials = SEARCHED[name]
     made = make_strategy(strategy, space(), seed, options)
     what = problem(kind, seed)
+    kept_nowhere = Study(optuna.storages.InMemoryStorage(), space())  # the journal is timed apart
     return search(
-        made, partial(map, what.result), Remembered(), trials=trials, batch=BATCH, images=IMAGES
+        made, partial(map, what.result), kept_nowhere, trials=trials, batch=BATCH, images=IMAGES
     )
 
 
@@ -308,6 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     names = [n.strip() for n in given.only.split(";")] if given.only else list(SEARCHED)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    order = {name: i for i, name in enumerate(SEARCHED)}
     found: dict[str, Any] = {"overhead": [], "quality": []}
     if given.out.exists():
         found = json.loads(given.out.read_text())
@@ -316,16 +284,21 @@ def main(arguments: list[str] | None = None) -> None:
             found[what] = [row for row in found[what] if row["strategy"] not in names]
     found |= {"space": "noah-vtab", "budget": BUDGET, "images": IMAGES, "batch": BATCH}
 
-    def keep(rows: list[dict[str, Any]]) -> None:
-        order = {name: i for i, name in enumerate(SEARCHED)}
-        found["quality"] = compared(sorted(rows, key=lambda row: order[row["strategy"]]))
+    def write() -> None:
         write_atomic(given.out, (json.dumps(found, indent=1) + "\n").encode())
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        found["quality"] = compared(sorted(rows, key=lambda row: order[row["strategy"]]))
+        write()
 
     measured = {(row["strategy"], row["batch"]) for row in found["overhead"]}
     for name, batch in itertools.product(names, (1, BATCH)):
         if (name, batch) not in measured and SEARCHED[name][2] > 1:
-            found["overhead"].append(overhead(name, batch))
-            print(" ", found["overhead"][-1], flush=True)
+            row = overhead(name, batch)
+            print(" ", row, flush=True)
+            found["overhead"].append(row)
+            found["overhead"].sort(key=lambda row: (order[row["strategy"]], row["batch"]))
+            write()
     if "journal" not in found or given.anew:
         found["journal"] = journal()
     keep(quality(names, given.seeds, found["quality"], keep))

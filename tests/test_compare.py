@@ -23,7 +23,7 @@ from noahnas.compare.glimpse import glimpsed
 from noahnas.compare.importance import importance
 from noahnas.compare.progress import Grid
 from noahnas.compare.record import Record, Scored
-from noahnas.compare.run import affordable
+from noahnas.compare.searched import affordable
 from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.data import Dataset, Split, Task
 from noahnas.errors import StrategyError

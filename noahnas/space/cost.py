@@ -15,6 +15,7 @@ from noahnas.space.budget import BACKBONE, DEAREST, Amount, backbone_params
 from noahnas.space.cases import Census, Price
 from noahnas.space.declaration import flops_of, params_of
 from noahnas.space.flops import backbone_flops
+from noahnas.space.possible import check_flops, check_params
 from noahnas.space.schema import Value
 from noahnas.space.work import EXTREME_WORK, LOOK_WORK, SOUGHT_WORK, UncountableError, Work
 
@@ -142,11 +143,12 @@ class Prices:
         except UncountableError:
             return None
         if census.empty:
-            raise self._ruled_out
+            raise self.ruled_out
         return Arch.trusted(census.extreme())
 
     @property
-    def _ruled_out(self) -> SpaceError:
+    def ruled_out(self) -> SpaceError:
+        """The error of a space whose rules leave nothing."""
         return self.space.refused("rules", "no architecture obeys all rules")
 
     @cached_property
@@ -261,58 +263,6 @@ class Prices:
         What takes too long to find out is left to the draws.
         """
         if not self._checked:
-            self._check_params()
-            self._check_flops()
+            check_params(self)
+            check_flops(self)
             self._checked = True
-
-    def _check_params(self) -> None:
-        space = self.space
-        where = f"at {space.blocks} blocks of width {space.width}"
-        low, high = self.limits
-        if low == 0 and high is None:
-            if space.counted_size == 0:
-                raise self._ruled_out
-            return
-        if self.extremes is not None:
-            cheapest, dearest = self.extremes
-            if high is not None and cheapest > high:
-                raise space.refused(
-                    "budget.params",
-                    f"no architecture meets the budget of {high} parameters {where}; the cheapest "
-                    f"arch has {cheapest}: raise the budget, or offer smaller dims or depths",
-                )
-            if dearest < low:
-                raise space.refused(
-                    "budget.params",
-                    f"no architecture has the least of {low} parameters {where}; the dearest arch "
-                    f"has {dearest}: lower the least, or offer larger dims or depths",
-                )
-        if high is not None and low > high:
-            message = f"the least of {low} parameters exceeds the most of {high}"
-            raise space.refused("budget.params", message)
-        if (low or self.extremes is None) and self.counted == 0:
-            most = "" if high is None else f" and at most {high}"
-            raise space.refused(
-                "budget.params",
-                f"no architecture has at least {low}{most} parameters {where}: widen the window, "
-                "or offer other dims or depths",
-            )
-
-    def _check_flops(self) -> None:
-        space = self.space
-        most = self.flops_limit
-        if most is None or not space.budget:
-            return
-        try:
-            lightest = self.extreme("cheapest", flops=True)
-        except UncountableError:
-            return
-        least = self.total(lightest, flops=True)
-        if least > most:
-            whole = 1 + least / backbone_flops(space.shape)
-            message = (
-                f"no architecture meets the budget of {space.budget.flops} FLOPs at "
-                f"{space.blocks} blocks of width {space.width}; the lightest arch takes "
-                f"{whole:.4f}x: raise it, or offer smaller dims"
-            )
-            raise space.refused("budget.flops", message)

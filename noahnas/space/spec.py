@@ -11,10 +11,11 @@ from typing import Any, Self
 from noahnas.errors import Fault, SpaceError
 from noahnas.space.arch import Arch
 from noahnas.space.budget import Amount, Budget
+from noahnas.space.compile import compile_part
 from noahnas.space.declaration import ModuleSpace
 from noahnas.space.declared import Told, declared_faults
 from noahnas.space.document import Place
-from noahnas.space.genes import Part, compile_part
+from noahnas.space.genes import Part
 from noahnas.space.measures import measures
 from noahnas.space.mistyped import mistyped
 from noahnas.space.rules import Rule, bound_rule, parse_rule

@@ -1,0 +1,43 @@
+"""The demo's supernet: what searches are measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from noahnas import Space, Supernet
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, Task, load_data
+from noahnas.export import load_trained, save_trained
+from noahnas.policy import policy
+from noahnas.recipe import Recipe
+from noahnas.train import build, train
+
+CPU = torch.device("cpu")
+
+
+def supernet_of(work: Path) -> tuple[Supernet, Space, Task]:
+    """The demo's supernet, trained on `count`; kept in `work`."""
+    recipe = Recipe.load("default")
+    backbone = load_backbone("vit-nano")
+    data = load_data("count", LoadOptions(backbone.preprocess.size))
+    space = Space.load("demo").bind(backbone.model, classes=len(data.classes))
+    net = build(backbone, space, len(data.classes), recipe.supernet, 0)
+    task = Task(data, backbone.preprocess, CPU)
+    path = work / "supernet.safetensors"
+    if path.is_file():
+        load_trained(path, net)
+    else:
+        train(
+            net,
+            task,
+            data.train,
+            recipe.supernet,
+            name="supernet",
+            plan=policy(recipe.policy, space),
+            seed=0,
+            checkpoint=work / "supernet.ckpt",
+        )
+        save_trained(path, net, {})
+    return net, space, task

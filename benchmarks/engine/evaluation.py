@@ -1,0 +1,47 @@
+"""Evaluating an architecture beside timm's own forward of the backbone on the same batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from models import CLASSES, SPLITS, archs_of, model_of, size_of
+from ratios import pairs, ratio, show
+
+from noahnas import Arch, Space, Supernet
+from noahnas.evaluate import CHUNK
+from noahnas.prefixes import deep, tree
+
+LIMITS = {"largest": 1.09, "median": 1.05}
+
+
+def evaluation(name: str, count: int) -> dict[str, Any]:
+    """Evaluating archs against timm's own forward; beside it, what more tokens alone would cost.
+
+    Both get the same images. timm's forward takes them at once, `evaluate` in the parts that it
+    would take on a CPU.
+    """
+    model = model_of(name)
+    space = Space.load("noah-vtab").bind(model)
+    net = Supernet(model, space, CLASSES).eval()
+    x = torch.randn(SPLITS[name], 3, size_of(model), size_of(model))
+    parts = x.split(CHUNK // net.shape.tokens)
+    found: dict[str, Any] = {"images": len(x), "tokens": net.shape.tokens, "dtype": "fp32"}
+    with torch.inference_mode():
+        for told, arch in archs_of(space).items():
+            root = tree(net, [arch])
+            work = pairs(lambda root=root: dict(deep(net, parts, root)), lambda: model(x), count)
+            tokens = np.mean([net.shape.tokens + p for p in _prompts(arch)]) / net.shape.tokens
+            found[told] = ratio(work, LIMITS[told]) | {"tokens_alone": float(tokens)}
+            show(f"eval {name} {told}", found[told])
+    return found
+
+
+def _prompts(arch: Arch) -> list[int]:
+    """Prompt tokens in each block; they flow on into blocks without any."""
+    found, last = [], 0
+    for p in arch.dims("vpt"):
+        last = p or last
+        found.append(last)
+    return found
