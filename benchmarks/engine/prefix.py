@@ -14,7 +14,7 @@ from ratios import pairs, ratio, show
 
 from noahnas import Arch
 from noahnas.evaluate import CHUNK, evaluate_batch
-from noahnas.prefixes import deep, tree
+from noahnas.prefixes import Node, deep, tree
 from noahnas.search import search
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import Study
@@ -53,7 +53,10 @@ def prefix(work: Path, count: int, batch: int) -> dict[str, Any]:
             work_of = []
             for number in rng.permutation(len(groups))[:count]:
                 root = tree(net, groups[number])
-                ours = lambda root=root: dict(deep(net, parts, root))  # noqa: E731
+
+                def ours(root: Node = root) -> Any:
+                    return dict(deep(net, parts, root))
+
                 one = pairs(ours, lambda: net.backbone(x), 1)
                 work_of.append((one[0][0] / len(root.archs), one[0][1]))
             found[told] = ratio(work_of, 0.85 if told == "evolution" else None)
