@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from noahnas import Arch, Space, Supernet
@@ -24,7 +25,7 @@ from noahnas.export import load_trained, save_trained
 from noahnas.modules.adapter import ACTIVATIONS
 from noahnas.registry import installed, resolve
 from noahnas.space import ModuleSpace, Shape
-from noahnas.space.flops import backbone_flops, block_flops
+from noahnas.space.flops import backbone_flops, block_flops, linear_flops
 from noahnas.space.schema import Value
 
 from .conftest import awake
@@ -363,9 +364,8 @@ def test_a_mixture_refuses_a_value_without_weights(backbone: Backbone) -> None:
 def counted(net: Supernet, arch: Arch) -> int:
     """What torch counts in the blocks for one image, were all tokens computed in the last one."""
     vars(net.family)["read"] = lambda count: 10**6
-    for block in net.backbone.blocks:
-        block.attn.fused_attn = False  # torch counts no fused attention on a CPU
-    with FlopCounterMode(display=False) as counter:
+    math = sdpa_kernel(SDPBackend.MATH)  # torch counts no fused attention on a CPU
+    with math, FlopCounterMode(display=False) as counter:
         net(images(1), arch)
     total = counter.get_total_flops()
     with FlopCounterMode(display=False) as rest:
@@ -395,12 +395,14 @@ def written(name: str, dim: int, **told: Value) -> int:
     """Operations beyond a module's own, by which passes over the tokens are saved.
 
     A bias is a matrix's column for one more hidden unit; updates of q, k and v alone are written to
-    the whole joint layer, with zeros.
+    the whole joint layer, with zeros. Prompts are projected once for all images.
     """
     width = 2 * 17 * 48  # of one unit, to all channels of all tokens
     if name == "lora":
         parts = {"q", "k", "v"} & set(str(told.get("targets", "")).split("+"))
         return width * dim * len(parts) * 2
+    if name == "vpt":
+        return linear_flops(dim, 48, 3 * 48)
     if name in ("adapter", "adapter_plus", "adaptformer"):
         return width
     return (

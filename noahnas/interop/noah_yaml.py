@@ -110,4 +110,4 @@ def _dims(check: Checker, node: Node, key: str, blocks: int, most: int | None) -
 
 
 def _no_prefix(key: str) -> str:
-    return f"{key}: prefix tuning is no module of noahnas (adapter, lora, vpt); all must be 0"
+    return f"{key}: prefixes are not imported (adapter, lora and vpt are); all must be 0"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative
-from noahnas.space.flops import attention_flops
+from noahnas.space.flops import reading_flops
 from noahnas.space.schema import Shape, Value
 
 
@@ -38,8 +38,8 @@ class Prefix(PromptModule):
 
     @staticmethod
     def flops(shape: Shape, dim: int, **attributes: Value) -> int:
-        """What attention over p more tokens adds: their rows are computed, then replaced."""
-        return attention_flops(shape, not_negative(dim)) - attention_flops(shape)
+        """4·N·p·D, what reading p more keys and values takes."""
+        return reading_flops(shape, not_negative(dim))
 
     @staticmethod
     def sites(**attributes: Value) -> tuple[Site, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas.modules.base import Layout, PromptModule, Site, Values, not_negative
-from noahnas.space.flops import block_flops
+from noahnas.space.flops import reading_flops
 from noahnas.space.schema import Attribute, Shape, Value
 
 XAVIER, NORMAL = "xavier", "normal"
@@ -57,8 +57,12 @@ class VPT(PromptModule):
 
     @staticmethod
     def flops(shape: Shape, dim: int, **attributes: Value) -> int:
-        """What p more tokens add to the block; where they flow on, later blocks cost more, too."""
-        return block_flops(shape, not_negative(dim)) - block_flops(shape)
+        """4·N·p·D, what reading p more keys and values takes.
+
+        Those are made once for all images. That counts prompts which the next block replaces; where
+        they flow on, they are tokens like all others from this block on, which is left out.
+        """
+        return reading_flops(shape, not_negative(dim))
 
     @staticmethod
     def sites(**attributes: Value) -> tuple[Site, ...]:

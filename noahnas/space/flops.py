@@ -14,21 +14,21 @@ def linear_flops(tokens: int, inputs: int, outputs: int) -> int:
     return 2 * tokens * inputs * outputs
 
 
-def attention_flops(shape: Shape, more: int = 0) -> int:
-    """A block's attention with its projections, with `more` tokens than the images give."""
-    tokens = shape.tokens + more
-    projections = linear_flops(tokens, shape.width, 4 * shape.width)  # qkv, and out
-    return projections + 4 * tokens**2 * shape.width  # scores, and the mean of values
+def attention_flops(shape: Shape) -> int:
+    """A block's attention with its projections."""
+    projections = linear_flops(shape.tokens, shape.width, 4 * shape.width)  # qkv, and out
+    return projections + reading_flops(shape, shape.tokens)
 
 
-def mlp_flops(shape: Shape, more: int = 0) -> int:
-    """A block's MLP, with `more` tokens than the images give."""
-    return linear_flops(shape.tokens + more, shape.width, shape.fc1 + shape.hidden)
+def reading_flops(shape: Shape, keys: int) -> int:
+    """What all tokens of a block spend on reading `keys`: scores, and the mean of values."""
+    return 4 * shape.tokens * keys * shape.width
 
 
-def block_flops(shape: Shape, more: int = 0) -> int:
-    """One block, with `more` tokens than the images give."""
-    return attention_flops(shape, more) + mlp_flops(shape, more)
+def block_flops(shape: Shape) -> int:
+    """One block: attention and MLP."""
+    mlp = linear_flops(shape.tokens, shape.width, shape.fc1 + shape.hidden)
+    return attention_flops(shape) + mlp
 
 
 def backbone_flops(shape: Shape) -> int:
