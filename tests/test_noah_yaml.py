@@ -97,7 +97,7 @@ GOOD = subnet([2, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 4])
         (GOOD.replace("    - 2\n    - 1", "    - two\n    - 1"), "a whole number, not 'two'"),
         (GOOD.replace("    - 2\n    - 1", "    - 200\n    - 1"), "DIM exceeds SUPERNET"),
         (GOOD.replace("    - 2\n    - 1", "    - 1"), "has 3 dims, SUPERNET.DEPTH is 4"),
-        (GOOD.replace("DIM: \n    - 0\n    - 0", "DIM: \n    - 0\n    - 9", 1), "prefixes are not imported"),
+        (GOOD.replace("DIM: \n    - 0\n    - 0", "DIM: \n    - 0\n    - 9", 1), "prefixes are not"),
         (supernet([4], [2, 5], blocks=4), "LORA_DEPTH exceeds SUPERNET.DEPTH, 4"),
         (supernet([4, 4], [2], blocks=4), "names 4 twice"),
         (supernet([4], [2], blocks=4, prefix=3), "SEARCH_SPACE.PREFIX_DIM: prefixes are not"),
