@@ -118,11 +118,12 @@ def compare(
     from dataclasses import replace
 
     from noahnas.cli.experiment import numbers, words
-    from noahnas.cli.given import data_of, file_of, options_of, recipe_of, space_of
+    from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
     from noahnas.compare.plan import Plan, entrants_of
     from noahnas.inputs import Inputs
+    from noahnas.recipe import Recipe
 
-    followed = recipe_of(recipe, None, supernet_epochs, retrain_epochs, policy)
+    followed = with_changes(Recipe.load(recipe), None, supernet_epochs, retrain_epochs, policy)
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),

@@ -14,19 +14,6 @@ if TYPE_CHECKING:
 CHANGED = ", changed"  # after the name of a recipe that options override
 
 
-def recipe_of(
-    name: str,
-    trials: int | None = None,
-    supernet_epochs: int | None = None,
-    retrain_epochs: int | None = None,
-    policy: str | None = None,
-) -> Recipe:
-    """A recipe by name or path, with what options change of it."""
-    from noahnas.recipe import Recipe
-
-    return with_changes(Recipe.load(name), trials, supernet_epochs, retrain_epochs, policy)
-
-
 def with_changes(
     recipe: Recipe,
     trials: int | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noahnas.cli.given import data_of, file_of, options_of, recipe_of, space_of, with_changes
+from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
 from noahnas.cli.options import (
     DEFAULT_BACKBONE,
     DEFAULT_DATA,
@@ -90,8 +90,9 @@ def search(
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
+    from noahnas.recipe import Recipe
 
-    followed = recipe_of(recipe, trials, supernet_epochs, retrain_epochs, policy)
+    followed = with_changes(Recipe.load(recipe), trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
     inputs = Inputs(
@@ -154,6 +155,7 @@ def retrain(
         refuse_inputs_beside_resume(context)
         _run(resume, lambda report: go_on(resume, report), as_json)
         return
+    from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
     from noahnas.space import Arch
 
@@ -161,11 +163,11 @@ def retrain(
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
-    known = of.recipe if of and not recipe else recipe_of(recipe or "default", None, None, None)
+    known = of.recipe if of and not recipe else Recipe.load(recipe or "default")
     inputs = Inputs(
         data=data_of(data) if data else of.data if of else DEFAULT_DATA,
         backbone=file_of(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
-        recipe=with_changes(known, None, None, retrain_epochs),
+        recipe=with_changes(known, retrain_epochs=retrain_epochs),
         seed=seed,
         split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
         on_error=on_error or (of.on_error if of else "stop"),
