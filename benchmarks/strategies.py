@@ -30,7 +30,7 @@ from scipy import stats
 
 from noahnas import Arch, Space
 from noahnas.evaluate import Result
-from noahnas.files import write_atomic
+from noahnas.files import json_text, write_atomic
 from noahnas.search import Outcome, search
 from noahnas.strategy import Proposal, Trial, make_strategy
 from noahnas.study import Study
@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> None:
     found |= {"space": "noah-vtab", "budget": BUDGET, "images": IMAGES, "batch": BATCH}
 
     def write() -> None:
-        write_atomic(given.out, (json.dumps(found, indent=1) + "\n").encode())
+        write_atomic(given.out, (json_text(found, indent=1) + "\n").encode())
 
     def keep(rows: list[dict[str, Any]]) -> None:
         found["quality"] = compared(sorted(rows, key=lambda row: order[row["strategy"]]))

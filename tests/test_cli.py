@@ -10,16 +10,18 @@ import subprocess
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import noahnas
 from noahnas import Arch, Space, diagnose
-from noahnas.cli import main
+from noahnas.cli import app, main
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
@@ -265,6 +267,7 @@ def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
         (["search", *SMALL, "--space", "noah-vtab"], "exceeds the backbone's 4 blocks"),
         (["search", "--resume", "absent"], "is no run"),
         (["search", "--resume", "absent", "--seed", "2"], "leave out --seed"),
+        (["retrain", "mine", "--resume", "absent"], "leave out RUN"),
         (["retrain"], "--arch FILE"),
         (["retrain", "--arch", "absent.yaml"], "no such file"),
         (["retrain", *SMALL, "--arch", SHORT], "the arch has 2 blocks, the backbone 4"),
@@ -331,6 +334,22 @@ def test_the_default_search_costs_at_most_250_000_passes() -> None:
     supernet = 3 * train * recipe.supernet.epochs
     retrain = 3 * (train + val) * recipe.retrain.epochs
     assert supernet + (diagnose.ARCHS + recipe.trials) * val + retrain + train + val <= 250_000
+
+
+def test_an_option_has_the_same_short_form_in_every_command() -> None:
+    short: dict[str, set[tuple[str, ...]]] = {}
+
+    def walk(command: Any) -> None:
+        for name, part in getattr(command, "commands", {}).items():
+            if name != "reproduce":
+                walk(part)
+        for option in (p for p in command.params if p.param_type_name == "option"):
+            (name,) = (o for o in option.opts if o.startswith("--"))
+            short.setdefault(name, set()).add(tuple(o for o in option.opts if o != name))
+
+    walk(typer.main.get_command(app))
+    assert {name: forms for name, forms in short.items() if len(forms) > 1} == {}
+    assert (short["--out"], short["--archs"]) == ({("-o",)}, {("-n",)})
 
 
 def test_lists_are_printed_as_tables_and_as_json() -> None:
@@ -447,7 +466,7 @@ def test_space_commands_show_sample_compare_and_describe_the_file_s_schema(
     assert {"name": "lora.dim.0-1", "choices": [1, 2, 4, 8], "blocks": [0, 1]} in genes
 
     space = Space.load(file).bind(blocks=4, width=48)
-    drawn = run("space", "sample", str(file), "-n", "3", *small, "--json")
+    drawn = run("space", "sample", str(file), "--archs", "3", *small, "--json")
     for entry in json.loads(drawn.stdout):
         arch = Arch.from_dict(entry["arch"])
         assert arch in space

@@ -322,6 +322,25 @@ def test_a_one_shot_strategy_pays_for_its_training_with_evaluations(
     assert any("dear exceeded the budget" in note for note in found["notes"])
 
 
+def test_fronts_are_told_by_their_hypervolume(whole: tuple[Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    supernet = ["--supernet", str(whole[0] / "supernets/supernet-0")]
+    args = ["--strategies", "random,nsga2", "--seeds", "0-1", "--retrain-seeds", "none"]
+    population = ["--set", "nsga2.population=4"]
+    code, printed, err = invoke("compare", *args, *supernet, *SMALL, *population, "-o", str(out))
+    assert code == 0, err
+    found = told(out)
+    (front,) = found["fronts"].values()
+    volumes = [run["front"]["hypervolume"] for run in found["runs"] if run["front"]]
+    assert len(volumes) == 2
+    assert front["hypervolume"]["mean"] == pytest.approx(np.mean(volumes))
+    assert (front["axis"], front["reference"]) == ("params", [2000.0, 2000.0])
+    (line,) = (row for row in printed.splitlines() if "params" in row and "2,000" in row)
+    assert line.split()[0] == "nsga2"
+    assert number(front["hypervolume"], 3) in line
+    assert "Fronts" not in whole[1]
+
+
 def test_what_was_spent_on_training_is_not_there_for_evaluations() -> None:
     assert affordable(200, 200, 0) == 200
     assert affordable(200, 200, 15_360) == 123
@@ -345,6 +364,7 @@ def test_what_was_spent_on_training_is_not_there_for_evaluations() -> None:
         (["--space", "tyni"], "did you mean 'tiny'?"),
         (["--resume", "nowhere"], "there is no such directory"),
         (["--resume", "nowhere", "--seeds", "0"], "leave out --seeds"),
+        (["--resume", "nowhere", "--supernet", "x", "--set", "a.b=1"], "out --supernet, --set"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_nothing_is_made(

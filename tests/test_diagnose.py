@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +13,12 @@ from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, Task
 from noahnas.diagnose import spread
 from noahnas.evaluate import evaluate
+from noahnas.files import json_text
 from noahnas.recipe import Stage
+from noahnas.report.comparison import heading
 from noahnas.report.tables import budget_told, spread_told
-from noahnas.space import ModuleSpace
-from noahnas.space.check import binding
+from noahnas.space import Budget, ModuleSpace
+from noahnas.space.check import binding, check
 from noahnas.train import build
 
 
@@ -37,6 +43,33 @@ def test_the_budgets_of_the_embedded_spaces_bind(name: str, blocks: int, width: 
 
 def test_the_paper_s_budget_hardly_binds() -> None:
     assert not binding(Space.load("noah-vtab")).binds
+
+
+def test_a_share_that_no_draw_tells_is_null_in_json_and_a_dash_in_tables() -> None:
+    """Three modules whose dims follow each other in each block: too tangled, too rarely obeyed."""
+    modules = {m: ModuleSpace(tuple(range(1, 100))) for m in ("adapter", "lora", "vpt")}
+    rules = ["lora.dim <= vpt.dim", "vpt.dim <= adapter.dim"]
+    space = Space("s", modules, rules=rules, blocks=12, budget=Budget(5_000_000))
+    checked = check(space)
+    assert checked.share is None
+    assert checked.binding.share is None
+    assert not checked.binding.binds
+    found = asdict(checked.binding)
+    assert json.loads(json.dumps(found, allow_nan=False))["share"] is None
+    assert "· – of the paper prior passes" in budget_told(5_000_000, found)
+    about = {"backbone": "b", "space": "s", "budget": 5_000_000, "binding": found,
+             "recipe": {"name": "r"}, "trials": 1, "passes": 1}  # fmt: skip
+    assert "(5,000,000 parameters: – of the paper prior passes)" in heading(
+        {"about": about, "of": "1 supernet × 1 seeds"}
+    )
+
+
+def test_a_number_that_is_not_finite_is_null_in_json() -> None:
+    told = json_text({"a": math.nan, "b": [1.5, (-math.inf, np.float64("nan"))], "c": "né"})
+    assert json.loads(told) == {"a": None, "b": [1.5, [None, None]], "c": "né"}
+    assert "NaN" not in told
+    assert "Infinity" not in told
+    assert json_text({"c": "né"}, ascii_only=True) == '{"c": "n\\u00e9"}'
 
 
 def test_spread_is_the_deviation_of_thirty_random_archs(digits: Dataset, space: Space) -> None:

@@ -361,7 +361,7 @@ def test_a_damaged_score_is_named(run: Path) -> None:
     ("args", "told"),
     [
         (["--archs", "2"], "3"),
-        (["--prior", "mine"], "paper or exact"),
+        (["--prior", "mine"], "not one of 'paper'"),
         (["--seeds", "x"], "'x'"),
     ],
 )

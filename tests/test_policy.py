@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from noahnas import Space
+from noahnas import Space, Supernet
 from noahnas.backbone import load_backbone
-from noahnas.data import Dataset, Split, Task
+from noahnas.data import Dataset, Task
 from noahnas.errors import NoahnasError
 from noahnas.policy import SHAPES, SOURCES, Lesson, policy
 from noahnas.recipe import Stage
@@ -90,20 +90,21 @@ def test_what_is_no_policy_is_refused(name: str, told: str, space: Space) -> Non
         policy(name, space)
 
 
+def stirred(digits: Dataset, space: Space) -> tuple[Supernet, torch.Tensor, torch.Tensor]:
+    """A supernet whose weights are all drawn, and ten images (10, 3, 16, 16) with labels (10)."""
+    backbone = load_backbone("vit-digits")
+    net = build(backbone, space, 5, Stage(1, 0.0, 10), seed=0)
+    with torch.no_grad():
+        for name, weight in net.trainable().items():
+            weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+    return net, *next(digits.train.batches(10, backbone.preprocess, CPU))
+
+
 def stepped(
     digits: Dataset, space: Space, plan: list[Lesson]
 ) -> tuple[dict[str, torch.Tensor], float, int]:
     """Gradients of one step, its loss, and how many images it saw."""
-    stage = Stage(epochs=1, lr=0.0, batch_size=10)
-    backbone = load_backbone("vit-digits")
-    net = build(backbone, space, 5, stage, seed=0)
-    with torch.no_grad():
-        for name, weight in net.trainable().items():
-            seed = torch.Generator().manual_seed(len(name))
-            weight.normal_(0, 0.1, generator=seed)
-    x, y = next(
-        Split(digits.train.images, digits.train.labels).batches(10, backbone.preprocess, CPU)
-    )
+    net, x, y = stirred(digits, space)
     optimizer = torch.optim.SGD(net.trainable().values(), lr=0.0)
     loss, seen = _step(net, optimizer, x, y, plan, 0.0, "fp32")
     grads = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
@@ -116,12 +117,7 @@ def test_a_mixed_step_is_the_mean_over_images_each_under_its_own_arch(
     archs = space.sample(np.random.default_rng(0), 2)
     grads, loss, seen = stepped(digits, space, [Lesson(a, i, 2) for i, a in enumerate(archs)])
     assert seen == 10
-    backbone = load_backbone("vit-digits")
-    net = build(backbone, space, 5, Stage(1, 0.0, 10), seed=0)
-    with torch.no_grad():
-        for name, weight in net.trainable().items():
-            weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
-    x, y = next(digits.train.batches(10, backbone.preprocess, CPU))
+    net, x, y = stirred(digits, space)
     losses = [F.cross_entropy(net(x[i : i + 1], archs[i % 2]), y[i : i + 1]) for i in range(10)]
     mean = torch.stack(losses).mean()
     mean.backward()
@@ -137,12 +133,7 @@ def test_in_a_sandwich_only_the_largest_arch_sees_the_labels(digits: Dataset, sp
     alone, _, seen_alone = stepped(digits, space, [Lesson(largest)])
     both, loss, seen = stepped(digits, space, [Lesson(largest), Lesson(other, distilled=True)])
     assert (seen_alone, seen) == (10, 20)
-    backbone = load_backbone("vit-digits")
-    net = build(backbone, space, 5, Stage(1, 0.0, 10), seed=0)
-    with torch.no_grad():
-        for name, weight in net.trainable().items():
-            weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
-    x, y = next(digits.train.batches(10, backbone.preprocess, CPU))
+    net, x, y = stirred(digits, space)
     taught = net(x, largest)
     expected = F.cross_entropy(taught, y) + F.cross_entropy(
         net(x, other), taught.detach().softmax(dim=1)

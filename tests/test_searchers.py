@@ -271,24 +271,3 @@ def test_qmc_spreads_first_values_more_evenly_than_random_draws() -> None:
     for name in modules:
         counts = np.bincount([arch.dim(name, 0) for arch in archs], minlength=17)[1:]
         assert set(counts) == {4}  # a Sobol sequence: each of 16 values as often
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("bandit", {"eta": "1"}, "eta at least 2"),
-        ("cmaes", {"population": "2"}, "population is at least 4"),
-        ("cmaes", {"sigma": "0"}, "sigma is in"),
-        ("gp", {"startup": "0"}, "startup is at least 1"),
-        ("local", {"draws": "0"}, "draws are at least 1"),
-        ("nsga2", {"population": "1"}, "population is at least 2"),
-        ("predictor", {"top": "0"}, "at least 1"),
-        ("tpe", {"candidates": "0"}, "candidates are at least 1"),
-        ("evolution", {"operators": "papre"}, "did you mean 'paper'"),
-    ],
-)
-def test_an_option_out_of_range_is_refused(
-    name: str, options: dict[str, str], message: str
-) -> None:
-    with pytest.raises(StrategyError, match=message):
-        make_strategy(name, bound(), 0, options)

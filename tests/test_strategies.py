@@ -224,7 +224,16 @@ def test_a_mutant_changes_dims_in_place_and_a_crossover_mixes_blocks() -> None:
         ("evolution", {"population": "0"}, "population and top are at least 1"),
         ("evolution", {"mutants": "60"}, "exceed the population of 50"),
         ("evolution", {"m": "2"}, "probabilities"),
+        ("evolution", {"operators": "papre"}, "did you mean 'paper'"),
         ("random", {"seed": "1"}, "unknown option 'seed'"),
+        ("bandit", {"eta": "1"}, "eta at least 2"),
+        ("cmaes", {"population": "2"}, "population is at least 4"),
+        ("cmaes", {"sigma": "0"}, "sigma is in"),
+        ("gp", {"startup": "0"}, "startup is at least 1"),
+        ("local", {"draws": "0"}, "draws are at least 1"),
+        ("nsga2", {"population": "1"}, "population is at least 2"),
+        ("predictor", {"top": "0"}, "at least 1"),
+        ("tpe", {"candidates": "0"}, "candidates are at least 1"),
     ],
 )
 def test_a_wrong_name_or_option_is_refused(

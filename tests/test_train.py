@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from noahnas import Arch, Space
-from noahnas.backbone import load_backbone
+from noahnas.backbone import Backbone, load_backbone
 from noahnas.backbone.backbone import EMBEDDED
 from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
@@ -132,6 +132,15 @@ def test_one_arch_of_the_draw_is_trained_a_step(
     assert torch.equal(net.prompts["lora"][0].up[:, 2:], before["prompts.lora.0.up"][:, 2:])
 
 
+def shipped(name: str, *, trained: bool) -> Backbone:
+    """An embedded backbone, with its weights or with random ones."""
+    backbone = load_backbone(name)
+    if not trained:
+        torch.manual_seed(0)
+        backbone.model.init_weights("")  # type: ignore[operator]
+    return backbone
+
+
 def test_retraining_beats_chance_and_pretraining_beats_random_weights(
     digits: Dataset, tmp_path: Path
 ) -> None:
@@ -139,10 +148,7 @@ def test_retraining_beats_chance_and_pretraining_beats_random_weights(
     arch = Arch(lora=(4,) * 4)
     accuracy = {}
     for name in ("pretrained", "random"):
-        backbone = load_backbone("vit-digits")
-        if name == "random":
-            torch.manual_seed(0)
-            backbone.model.init_weights("")  # type: ignore[operator]
+        backbone = shipped("vit-digits", trained=name == "pretrained")
         found = retrain(
             arch, backbone, Task(digits, backbone.preprocess, CPU), stage,
             seed=0, checkpoint=tmp_path / f"{name}.ckpt",
@@ -186,10 +192,7 @@ def test_the_shipped_vit_is_small_and_its_features_transfer(
     monkeypatch.setattr(tasks, "COUNTS", {"train": 300, "val": 60, "test": 300})
     accuracy = {}
     for name in ("shipped", "random"):
-        backbone = load_backbone("vit-nano")
-        if name == "random":
-            torch.manual_seed(0)
-            backbone.model.init_weights("")  # type: ignore[operator]
+        backbone = shipped("vit-nano", trained=name == "shipped")
         task = Task(load_data("count", LoadOptions((56, 56))), backbone.preprocess, CPU)
         accuracy[name] = linear_probe(backbone, task).result.accuracy
     assert accuracy["shipped"] > accuracy["random"] + 0.08

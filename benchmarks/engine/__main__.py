@@ -35,7 +35,7 @@ from precision import precision
 from prefix import prefix
 from training import training
 
-from noahnas.files import write_atomic
+from noahnas.files import json_text, write_atomic
 
 OUT = Path(__file__).parents[1] / "results" / "engine.json"
 SECTIONS = (*(f"{what}:{m}" for what in ("eval", "train") for m in MODELS),
@@ -70,7 +70,7 @@ def main() -> None:
             found[section] = gpu()
         found["about"] = {"threads": 1, "torch": torch.__version__, "timm": timm.__version__,
                           "cpu": torch.backends.cpu.get_cpu_capability()}  # fmt: skip
-        write_atomic(args.out, (json.dumps(found, indent=1) + "\n").encode())
+        write_atomic(args.out, (json_text(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,19 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noahnas.cli.options import (
+    DEFAULT_BACKBONE,
+    DEFAULT_DATA,
+    DEFAULT_SPACE,
     Backbone,
+    Budget,
     Data,
     Device,
     Epochs,
     Json,
     OnError,
+    Policy,
     Precision,
     RecipeName,
+    Resume,
+    SpaceName,
     SplitSeed,
     Threads,
-    stopping,
+    refuse_inputs_beside_resume,
 )
-from noahnas.cli.runs import DEFAULT_BACKBONE, DEFAULT_DATA, DEFAULT_SPACE
+from noahnas.cli.screen import print_json, resumed_by, wide_console, working
 from noahnas.errors import unknown
 
 if TYPE_CHECKING:
@@ -72,14 +77,10 @@ def compare(
     ] = RANDOM,
     data: Data = DEFAULT_DATA,
     backbone: Backbone = DEFAULT_BACKBONE,
-    space: Annotated[str | None, typer.Option(help="As in search.")] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
-    ] = None,
+    space: SpaceName = None,
+    budget: Budget = None,
     recipe: RecipeName = "default",
-    policy: Annotated[
-        str | None, typer.Option(help="What the supernets train on, as in search.")
-    ] = None,
+    policy: Policy = None,
     supernet_epochs: Epochs = None,
     retrain_epochs: Epochs = None,
     split_seed: SplitSeed = 0,
@@ -96,9 +97,7 @@ def compare(
             "and supernets may be added. [default: runs/compare-TIME]",
         ),
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with this comparison; its inputs are its own.")
-    ] = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Which strategy, and is it better than chance here?
@@ -111,8 +110,6 @@ def compare(
     it at any time: `noahnas compare --resume DIR` goes on. docs/compare.md explains how to read it.
     """
     if resume:
-        from noahnas.cli.runs import refuse_inputs_beside_resume
-
         refuse_inputs_beside_resume(context)
         from noahnas.compare import begun
 
@@ -121,19 +118,12 @@ def compare(
     from dataclasses import replace
 
     from noahnas.cli.experiment import numbers, words
-    from noahnas.cli.given import data_of, file_of, options_of, recipe_of
+    from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
     from noahnas.compare.plan import Plan, entrants_of
     from noahnas.inputs import Inputs
-    from noahnas.space import Space
-    from noahnas.space.budget import params_amount
+    from noahnas.recipe import Recipe
 
-    chosen = Space.load(space or DEFAULT_SPACE.get(backbone, "noah-vtab"))
-    if budget:
-        try:
-            chosen = chosen.with_budget(params_amount(budget))
-        except ValueError as e:
-            raise typer.BadParameter(str(e), param_hint="--budget") from None
-    followed = recipe_of(recipe, None, supernet_epochs, retrain_epochs, policy)
+    followed = with_changes(Recipe.load(recipe), None, supernet_epochs, retrain_epochs, policy)
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),
@@ -143,7 +133,7 @@ def compare(
         device=device,
         precision=precision,
         threads=threads,
-        space=chosen,
+        space=space_of(space or DEFAULT_SPACE.get(backbone, "noah-vtab"), budget),
         probe=False,
     )
     searched = numbers(seeds, "--seeds")
@@ -185,27 +175,17 @@ def _supernets(runs: list[Path] | None, seeds: str | None) -> tuple[Shared, ...]
 
 def _carry_out(out: Path, plan: Plan, *, forgiving: bool, as_json: bool) -> None:
     """Do what is not done, with progress on stderr; write the report, print it on stdout."""
-    import optuna
-    from rich.console import Console
-
     from noahnas.compare import compare as do
     from noahnas.protocols.runs import check_place
     from noahnas.report.comparison import heading, sheets
-    from noahnas.report.progress import ProgressView
 
     check_place(out)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with (
-        stopping(f"go on with: noahnas compare --resume {shlex.quote(str(out))}"),
-        ProgressView(Console(stderr=True)) as view,
-    ):
-        told = do(out, plan, forgiving=forgiving, report=view.update)
+    with working(resumed_by("compare", out)) as report:
+        told = do(out, plan, forgiving=forgiving, report=report)
     if as_json:
-        typer.echo(json.dumps({"run": str(out)} | told, ensure_ascii=False))
+        print_json({"run": str(out)} | told)
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)
+    console = wide_console()
 
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noahnas.cli.fetch import fetch
-from noahnas.cli.options import Backbone, Json, OnError, SplitSeed, stopping
+from noahnas.cli.options import Backbone, Json, OnError, SplitSeed
+from noahnas.cli.screen import print_json, working
 
 if TYPE_CHECKING:
     from noahnas.data import Dataset
@@ -37,7 +37,7 @@ def sources(context: typer.Context, as_json: Json = False) -> None:
         summary = (source.__doc__ or "").strip().splitlines()[0]
         rows.append({"name": name, "summary": summary, "from": registry.origin(GROUP, name)})
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -79,12 +79,11 @@ def check(
     from noahnas.data import LoadOptions, load_data
     from noahnas.data.dataset import SPLITS
     from noahnas.report.data import data_table
-    from noahnas.report.progress import ProgressView
     from noahnas.report.sheet import contact_sheet
 
     began = time.perf_counter()
-    with stopping("nothing was kept of this reading"), ProgressView(Console(stderr=True)) as view:
-        options = LoadOptions(_size(backbone, size), split_seed, on_error, view.update)
+    with working(lambda: "nothing was kept of this reading") as report:
+        options = LoadOptions(_size(backbone, size), split_seed, on_error, report)
         data = load_data(spec, options)
         found: dict[str, Any] = {
             "data": data.name,
@@ -105,7 +104,7 @@ def check(
         _write_sheet(place, contact_sheet(data))
         found["contact_sheet"] = str(place)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         Console().print(data_table(found))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from noahnas.cli.experiment import numbers
-from noahnas.cli.options import Json, stopping
+from noahnas.cli.options import Json, Prior
+from noahnas.cli.screen import print_json, same_command, working
 
 ARCHS = 20
 
@@ -22,10 +20,15 @@ def diagnose(
     ],
     archs: Annotated[
         int,
-        typer.Option(min=3, help="How many architectures to draw and train: K. 30 tell more."),
+        typer.Option(
+            "--archs",
+            "-n",
+            min=3,
+            help="How many architectures to draw and train: K. 30 tell more.",
+        ),
     ] = ARCHS,
     prior: Annotated[
-        str,
+        Prior,
         typer.Option(
             help="How they are drawn, within the run's budget: paper (each depth uniform, then "
             "each dim) or exact (uniform over feasible architectures)."
@@ -58,33 +61,23 @@ def diagnose(
 
     A quick look first: `noahnas diagnose RUN --archs 10 --epochs 5`
     """
-    import optuna
     from rich.console import Console
 
-    from noahnas.fidelity.run import Prior
     from noahnas.fidelity.run import diagnose as judged
     from noahnas.report.fidelity import diagnosis_rows, diagnosis_table
-    from noahnas.report.progress import ProgressView
 
-    if prior not in ("paper", "exact"):
-        raise typer.BadParameter("it is paper or exact", param_hint="--prior")
     chosen = numbers(seeds, "--seeds") if seeds else ()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    command = shlex.join(["noahnas", *sys.argv[1:]])
-    with (
-        stopping(f"the same command goes on:\n{command}"),
-        ProgressView(Console(stderr=True)) as view,
-    ):
+    with working(same_command) as report:
         found: dict[str, Any] = judged(
             run,
             archs=archs,
-            prior=cast("Prior", prior),
+            prior=prior,
             epochs=epochs,
             seeds=chosen,
-            report=view.update,
+            report=report,
         ).to_dict()
     if as_json:
-        typer.echo(json.dumps({"run": str(run)} | found, indent=2))
+        print_json({"run": str(run)} | found)
         return
     rows, console = diagnosis_rows(found), Console()
     if console.is_terminal:

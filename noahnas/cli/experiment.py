@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from noahnas.cli.options import stopping
+from noahnas.cli.screen import print_json, same_command, stopping, wide_console
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
@@ -38,30 +35,22 @@ def settings_of(
     threads: int | None,
 ) -> Settings:
     """What all cells share, from options; the recipe fills in those that are not given."""
-    from noahnas.cli.given import file_of
+    from noahnas.cli.given import file_of, space_of
     from noahnas.protocols.cells import protocol_of, settle
     from noahnas.protocols.rows import DEFAULT, parse_row
     from noahnas.recipe import Recipe
-    from noahnas.space import Space
-    from noahnas.space.budget import params_amount
 
     if habit not in ("honest", "paper"):
         raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
     followed = Recipe.load(recipe or name)
     protocol = protocol_of(followed, name)
-    chosen = Space.load(space or protocol.space)
-    if budget:
-        try:
-            chosen = chosen.with_budget(params_amount(budget))
-        except ValueError as e:
-            raise typer.BadParameter(str(e), param_hint="--budget") from None
     return settle(
         followed,
         name,
         [parse_row(row, protocol) for row in (words(rows) if rows else DEFAULT)],
         numbers(seeds, "--seeds") if seeds else protocol.seeds,
         backbone=file_of(backbone or protocol.backbone),
-        space=chosen,
+        space=space_of(space or protocol.space, budget),
         paper=habit == "paper",
         on_error=on_error,
         device=device,
@@ -81,28 +70,28 @@ def carry_out(
     """Do what is not done, write the table beside the runs, print it."""
     import optuna
 
-    from noahnas.files import write_atomic
+    from noahnas.files import json_text, write_atomic
     from noahnas.protocols.runs import check_begun, check_place, run_cells, state
 
     check_place(out)
     if dry_run:
         check_begun(out, plan)
         states = {cell.name: state(out / cell.name) for cell in plan}
-        lines = [f"{name}: {told}" for name, told in states.items()]
-        typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        if as_json:
+            print_json(states)
+        else:
+            typer.echo("\n".join(f"{name}: {told}" for name, told in states.items()))
         return
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    command = shlex.join(["noahnas", *sys.argv[1:]])
-    with stopping(f"the same command goes on:\n{command}"):
+    with stopping(same_command):
         results = run_cells(out, plan, _watch, after)
     found = table(results)
     told = found.to_dict() | {"out": str(out), "runs": results}
-    text = json.dumps(told, indent=2, ensure_ascii=False)
-    write_atomic(out / "table.json", (text + "\n").encode())
+    write_atomic(out / "table.json", (json_text(told, indent=2) + "\n").encode())
     write_atomic(out / "table.md", found.to_markdown().encode())
     if as_json:
-        typer.echo(text)
+        print_json(told)
     else:
         _print(found, out)
 
@@ -125,13 +114,9 @@ def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]
 
 
 def _print(found: Table, out: Path) -> None:
-    from rich.console import Console
-
     from noahnas.report.protocol import protocol_tables
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)
+    console = wide_console()
     for part in protocol_tables(found, console.width):
         console.print(part)
     for note in (*found.notes, f"Runs, table.md and table.json: {out}"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from noahnas.cli.options import Json
+from noahnas.cli.screen import print_json, same_command, working
 
 
 def fetch(
@@ -33,18 +33,17 @@ def fetch(
 
     from noahnas.data.micro_vtab import NAME, TASKS, fetch_micro_vtab
     from noahnas.errors import DataError, unknown
-    from noahnas.report.progress import ProgressView
 
     known = {NAME: tuple(TASKS)} | {f"{NAME}:{task}": (task,) for task in TASKS}
     if name not in known:
         raise DataError(unknown("data set to fetch", name, known))
-    with ProgressView(Console(stderr=True)) as view:
-        found = fetch_micro_vtab(known[name], packages, view.update)
+    with working(same_command) as report:
+        found = fetch_micro_vtab(known[name], packages, report)
     for one in found:
         if one.state == "fetched again":
             typer.echo(f"{one.path} was damaged and has been made anew", err=True)
     if as_json:
-        typer.echo(json.dumps([vars(one) for one in found], indent=2))
+        print_json([vars(one) for one in found])
         return
     from rich.table import Table
 

@@ -9,21 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from noahnas.recipe import Recipe
+    from noahnas.space import Space
 
 CHANGED = ", changed"  # after the name of a recipe that options override
-
-
-def recipe_of(
-    name: str,
-    trials: int | None = None,
-    supernet_epochs: int | None = None,
-    retrain_epochs: int | None = None,
-    policy: str | None = None,
-) -> Recipe:
-    """A recipe by name or path, with what options change of it."""
-    from noahnas.recipe import Recipe
-
-    return with_changes(Recipe.load(name), trials, supernet_epochs, retrain_epochs, policy)
 
 
 def with_changes(
@@ -52,6 +40,20 @@ def with_changes(
             raise typer.BadParameter(fault, param_hint="--policy")
         recipe = replace(recipe, policy=policy)
     return recipe
+
+
+def space_of(name: str, budget: str | None) -> Space:
+    """A space by name or path, under the budget of an option if that is given."""
+    from noahnas.space import Space
+    from noahnas.space.budget import params_amount
+
+    space = Space.load(name)
+    if not budget:
+        return space
+    try:
+        return space.with_budget(params_amount(budget))
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint="--budget") from None
 
 
 def options_of(given: list[str]) -> dict[str, str]:

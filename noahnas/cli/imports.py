@@ -12,7 +12,8 @@ import typer
 def space_import(
     file: Annotated[Path, typer.Argument(help="A supernet or subnet YAML of NOAH's own code.")],
     out: Annotated[
-        Path | None, typer.Option(help="File to write; never one that exists. [default: stdout]")
+        Path | None,
+        typer.Option("--out", "-o", help="File to write; never one that exists. [default: stdout]"),
     ] = None,
 ) -> None:
     """Turn a NOAH supernet file into a space file, a NOAH subnet file into an architecture file.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from noahnas.cli.options import Json
+from noahnas.cli.screen import print_json
 
 
 def predict(
@@ -21,7 +21,7 @@ def predict(
 
     found = load(run).predict(images)
     if as_json:
-        typer.echo(json.dumps([vars(prediction) for prediction in found], indent=2))
+        print_json([vars(prediction) for prediction in found])
         return
     from rich.console import Console
     from rich.table import Table
@@ -44,7 +44,7 @@ def strategies(as_json: Json = False) -> None:
         origin = registry.origin(GROUP, name)
         rows.append({"name": name, "summary": kind.summary, "options": options, "from": origin})
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,19 +1,26 @@
-"""What several commands share: options, and how an interruption ends them."""
+"""Options that several commands share: one meaning, one name, one help."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
+DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
+
 Out = Annotated[
     Path | None,
-    typer.Option(help="Run directory to make; never one that exists. [default: runs/NAME-TIME]"),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Run directory to make; never one that exists. [default: runs/NAME-TIME]",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Go on with what was begun in this directory; its inputs are its own."),
 ]
 Data = Annotated[
     str,
@@ -28,6 +35,26 @@ Backbone = Annotated[
         help="A timm vision transformer by name; a local safetensors, pth or npz file; "
         "NAME@FILE where the file does not tell its architecture; or an embedded one: "
         "vit-nano, vit-digits."
+    ),
+]
+SpaceName = Annotated[
+    str | None,
+    typer.Option(
+        help="A shipped space (`noahnas space list`) or a space file. "
+        "[default: demo with vit-nano, tiny with vit-digits, else noah-vtab]"
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="Most prompt parameters, such as 0.64M, instead of the space's; its other limits stay."
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        help="What a supernet trains on, instead of the recipe's: paper, feasible or fair, "
+        "joined by + with warm, and with sandwich or mixed; such as warm+mixed."
     ),
 ]
 RecipeName = Annotated[
@@ -62,19 +89,17 @@ Threads = Annotated[
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Epochs of this stage, instead of the recipe's.")
 ]
-
+Prior = Literal["paper", "exact"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-INTERRUPTED = 130  # exit code, as shells have it
-
-
-@contextmanager
-def stopping(told: str) -> Iterator[None]:
-    """End the command on Ctrl-C or SIGTERM with one line, which says what to do, and exit 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted; {told}\n" if told else "interrupted\n")
-        raise typer.Exit(INTERRUPTED) from None
+def refuse_inputs_beside_resume(context: typer.Context) -> None:
+    """A resumed run has its inputs; one given beside --resume would be silently ignored."""
+    given = [
+        param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
+        for param in context.command.params
+        if param.name not in ("resume", "as_json")
+        and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")

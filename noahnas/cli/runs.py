@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,29 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noahnas.cli.given import data_of, file_of, options_of, recipe_of, with_changes
+from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
 from noahnas.cli.options import (
-    INTERRUPTED,
+    DEFAULT_BACKBONE,
+    DEFAULT_DATA,
+    DEFAULT_SPACE,
     Backbone,
+    Budget,
     Data,
     Device,
     Epochs,
     Json,
     OnError,
     Out,
+    Policy,
     Precision,
     RecipeName,
+    Resume,
     Seed,
+    SpaceName,
     SplitSeed,
     Threads,
+    refuse_inputs_beside_resume,
 )
+from noahnas.cli.screen import print_json, resumed_by, working
 from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
-
-DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
-DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
 
 def search(
@@ -43,13 +45,7 @@ def search(
         str | None,
         typer.Option(help="See `noahnas strategies`. [default: the recipe's, evolution]"),
     ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            help="A shipped space (`noahnas space list`) or a space file. "
-            "[default: demo with vit-nano, tiny with vit-digits, else noah-vtab]"
-        ),
-    ] = None,
+    space: SpaceName = None,
     data: Data = DEFAULT_DATA,
     backbone: Backbone = DEFAULT_BACKBONE,
     recipe: RecipeName = "default",
@@ -57,21 +53,9 @@ def search(
         int | None, typer.Option(min=1, help="Architectures to evaluate, instead of the recipe's.")
     ] = None,
     supernet_epochs: Epochs = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="What the supernet trains on, instead of the recipe's: paper, feasible or fair, "
-            "joined by + with warm, and with sandwich or mixed; such as warm+mixed."
-        ),
-    ] = None,
+    policy: Policy = None,
     retrain_epochs: Epochs = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Most prompt parameters, such as 0.64M, instead of the space's; "
-            "its other limits stay."
-        ),
-    ] = None,
+    budget: Budget = None,
     supernet: Annotated[
         Path | None,
         typer.Option(help="Another run: search its trained supernet instead of training one."),
@@ -89,9 +73,7 @@ def search(
     precision: Precision = "auto",
     threads: Threads = None,
     out: Out = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run directory; its inputs are its own.")
-    ] = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Train a supernet, search it, retrain the winner, test it once.
@@ -108,16 +90,9 @@ def search(
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
-    from noahnas.space import Space
-    from noahnas.space.budget import params_amount
+    from noahnas.recipe import Recipe
 
-    chosen = Space.load(space or DEFAULT_SPACE.get(backbone, "noah-vtab"))
-    if budget:
-        try:
-            chosen = chosen.with_budget(params_amount(budget))
-        except ValueError as e:
-            raise typer.BadParameter(str(e), param_hint="--budget") from None
-    followed = recipe_of(recipe, trials, supernet_epochs, retrain_epochs, policy)
+    followed = with_changes(Recipe.load(recipe), trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
     inputs = Inputs(
@@ -130,7 +105,7 @@ def search(
         device=device,
         precision=precision,
         threads=threads,
-        space=chosen,
+        space=space_of(space or DEFAULT_SPACE.get(backbone, "noah-vtab"), budget),
         supernet=str(supernet.resolve()) if supernet else None,
         strategy=strategy,
         options={**own, **options_of(options or [])},
@@ -156,13 +131,15 @@ def retrain(
         bool, typer.Option("--full", help="Train all weights of the backbone, too.")
     ] = False,
     seed: Seed = 0,
-    split_seed: Annotated[int | None, typer.Option(min=0, help="Else the run's.")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(min=0, help="As in search; else the run's.")
+    ] = None,
     on_error: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
     out: Out = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run directory.")] = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Train one architecture on train + val and test it once, in a new run directory.
@@ -178,6 +155,7 @@ def retrain(
         refuse_inputs_beside_resume(context)
         _run(resume, lambda report: go_on(resume, report), as_json)
         return
+    from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
     from noahnas.space import Arch
 
@@ -185,11 +163,11 @@ def retrain(
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
-    known = of.recipe if of and not recipe else recipe_of(recipe or "default", None, None, None)
+    known = of.recipe if of and not recipe else Recipe.load(recipe or "default")
     inputs = Inputs(
         data=data_of(data) if data else of.data if of else DEFAULT_DATA,
         backbone=file_of(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
-        recipe=with_changes(known, None, None, retrain_epochs),
+        recipe=with_changes(known, retrain_epochs=retrain_epochs),
         seed=seed,
         split_seed=split_seed if split_seed is not None else of.split_seed if of else 0,
         on_error=on_error or (of.on_error if of else "stop"),
@@ -205,37 +183,16 @@ def retrain(
 
 def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) -> None:
     """Do the work with progress on stderr, then print its table or JSON on stdout."""
-    import optuna
     from rich.console import Console
 
-    from noahnas.report.progress import ProgressView
     from noahnas.report.tables import result_table
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with ProgressView(Console(stderr=True)) as view:
-            result = work(view.update)
-    except KeyboardInterrupt:
-        if (out / "run.json").exists():
-            sys.stderr.write(f"interrupted; go on with: noahnas search --resume {out}\n")
-        raise typer.Exit(INTERRUPTED) from None
+    with working(resumed_by("search", out)) as report:
+        result = work(report)
     if as_json:
-        typer.echo(json.dumps({"run": str(out)} | dict(result), indent=2))
+        print_json({"run": str(out)} | dict(result))
     else:
         Console().print(result_table(result, str(out)))
-
-
-def refuse_inputs_beside_resume(context: typer.Context) -> None:
-    """A resumed run has its inputs; one given beside --resume would be silently ignored."""
-    given = [
-        f"--{'set' if name == 'options' else name.replace('_', '-')}"
-        for name in context.params
-        if name not in ("resume", "as_json")
-        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
-    if given:
-        raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")
 
 
 def _winner(run: Path) -> Path:

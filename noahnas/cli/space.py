@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from noahnas.cli.options import Json
+from noahnas.cli.options import Json, Prior
+from noahnas.cli.screen import print_json
 from noahnas.errors import SpaceError
 
 space_app = typer.Typer(
@@ -44,7 +43,7 @@ def space_list(
     sizes = [_size(s, on) for s in spaces]
     if as_json:
         found = [s.to_dict() | {"size": size} for s, size in zip(spaces, sizes, strict=True)]
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     rows = [
         (s.name, "does not fit" if size is None else f"{size:.3g}", _limits(s), s.description)
@@ -88,14 +87,14 @@ def space_check(
         "at_most": space.limits[1],
         "feasible": checked.feasible,
         "reason": checked.reason,
-        "feasible_share_of_exact_prior": _number(checked.share),
+        "feasible_share_of_exact_prior": checked.share,
         "draws_of_exact_prior": checked.draws,
-        "feasible_share_of_paper_prior": _number(checked.binding.share),
+        "feasible_share_of_paper_prior": checked.binding.share,
         "draws_of_paper_prior": checked.binding.draws,
         "warnings": list(checked.warnings),
     }
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         _print(checked_table(file, found | {"budget_told": budget_line(space)}))
 
@@ -118,7 +117,7 @@ def space_show(
             {"name": g.name, "choices": list(g.choices), "blocks": list(g.blocks)}
             for g in space.genes
         ]
-        typer.echo(json.dumps(space.to_dict() | {"genes": genes}, indent=2))
+        print_json(space.to_dict() | {"genes": genes})
         return
     lines = notes(space)
     _print(picture(space))
@@ -129,10 +128,16 @@ def space_show(
 @space_app.command("sample")
 def space_sample(
     file: File,
-    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many.")] = 1,
+    archs: Annotated[
+        int,
+        typer.Option("--archs", "-n", min=1, max=1_000_000, help="How many architectures to draw."),
+    ] = 1,
     prior: Annotated[
-        Literal["exact", "paper"],
-        typer.Option(help="exact: uniform over feasible archs; paper: each depth, then each dim."),
+        Prior,
+        typer.Option(
+            help="How they are drawn: paper (each depth uniform, then each dim) or exact (uniform "
+            "over feasible architectures)."
+        ),
     ] = "exact",
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     blocks: Blocks = None,
@@ -145,16 +150,16 @@ def space_sample(
     import numpy as np
 
     space = _bound(file, blocks, width, backbone, classes)
-    archs = space.sample(np.random.default_rng(seed), n, prior=prior)
+    drawn = space.sample(np.random.default_rng(seed), archs, prior=prior)
     if as_json:
         found = [
-            {"arch": a.to_dict(), "digest": a.digest, "params": space.params(a)} for a in archs
+            {"arch": a.to_dict(), "digest": a.digest, "params": space.params(a)} for a in drawn
         ]
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         documents = (
             f"# {arch.digest} · {space.params(arch):,} parameters\n{arch.to_yaml()}"
-            for arch in archs
+            for arch in drawn
         )
         typer.echo("---\n".join(documents), nl=False)
     if prior == "exact" and space.exact.reason:
@@ -183,7 +188,7 @@ def space_diff(
     found = {key: (flat[0].get(key), flat[1].get(key)) for key in keys}
     found = {key: pair for key, pair in found.items() if pair[0] != pair[1]}
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     elif found:
         _print(diff_table(first, second, found))
     else:
@@ -200,7 +205,7 @@ def space_schema() -> None:
     """
     from noahnas.space.editor import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    print_json(json_schema())
 
 
 def _bound(
@@ -242,11 +247,6 @@ def _model(name: str) -> Any:
         return load_backbone(name).model
     with torch.device("meta"):
         return timm.create_model(name.partition(".")[0], pretrained=False)
-
-
-def _number(share: float) -> float | None:
-    """A share as JSON holds it; None where no draw tells it."""
-    return None if math.isnan(share) else share
 
 
 def _size(space: Any, on: dict[str, Any]) -> int | None:

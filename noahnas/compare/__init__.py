@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from noahnas.compare.plan import Plan
 from noahnas.compare.run import Found, begun, carry_out
 from noahnas.compare.summary import summary
-from noahnas.files import write_atomic
+from noahnas.files import json_text, write_atomic
 from noahnas.progress import Progress, Report, silent
 
 __all__ = ["Found", "Plan", "begun", "carry_out", "compare", "resume", "summary", "write"]
@@ -47,7 +46,7 @@ def write(out: Path, told: dict[str, Any]) -> list[str]:
 
     drawn = plots(told)
     pictures = [name for name in drawn if name.endswith(".png")]
-    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(told, indent=1) + "\n"
     files = drawn | {
         "compare.md": to_markdown(told, pictures).encode(),
         "compare.json": text.encode(),

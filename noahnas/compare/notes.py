@@ -33,7 +33,9 @@ def notes(m: Measures, told: Mapping[str, Any]) -> Iterator[str]:
         seeds = ", ".join(map(str, m.retrained_seeds))
         yield f"Winners of seeds {seeds} were retrained, of {len(plan.seeds)} seeds searched."
     limits = told["about"]["binding"]
-    if not limits["binds"]:
+    if limits["share"] is None:
+        yield "No draw of the paper prior tells whether the budget on parameters binds."
+    elif not limits["binds"]:
         yield (
             "The budget on parameters hardly binds, so the largest architecture tends to win: "
             f"{limits['share']:.0%} of the paper prior passes."

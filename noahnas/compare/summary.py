@@ -59,6 +59,7 @@ def summary(found: Found) -> dict[str, Any]:
         "left_out": dict(found.plan.left_out),
         "supernets": _supernets(m),
         "table": {label: _row(m, label) for label in m.labels},
+        "fronts": _fronts(m),
         "curves": {axis: _curves(m, axis) for axis in AXES},
         "tests": tests(m),
         "optimism": {label: _optimism(m, label) for label in m.labels},
@@ -141,6 +142,25 @@ def _row(m: Measures, label: str) -> dict[str, Any]:
         name: None if values is None else interval(values).to_dict()
         for name, values in measures.items()
     }
+
+
+def _fronts(m: Measures) -> dict[str, Any]:
+    """Hypervolumes on val of those that look for a front, against what, and up to which cost.
+
+    Two labels are comparable where axis and reference are the same.
+    """
+    told = {}
+    for label in m.labels:
+        front = m.record(label, m.supernets[0], m.found.plan.seeds[0]).front
+        if front:
+            reference = m.array(label, lambda r: (r.front or {})["reference"])
+            volume = m.array(label, lambda r: (r.front or {})["hypervolume"])
+            told[label] = {
+                "axis": front["axis"],
+                "reference": [float(reference.min()), float(reference.max())],
+                "hypervolume": interval(volume).to_dict(),
+            }
+    return told
 
 
 def _curves(m: Measures, axis: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from noahnas.report.tables import passing_told
+
 Told = Mapping[str, Any]
 
 
@@ -40,6 +42,7 @@ def sheets(told: Told) -> list[Sheet]:
     """All tables of a comparison, the most important first."""
     return [
         _scores(told),
+        *_fronts(told),
         _costs(told),
         *_tests(told),
         _optimism(told),
@@ -54,9 +57,9 @@ def heading(told: Told) -> str:
     about = told["about"]
     budget = about["budget"]
     params = "no budget on parameters" if budget is None else f"{budget:,} parameters"
-    share = f"{about['binding']['share']:.1%} of the paper prior passes"
+    passing = passing_told(about["binding"])
     return (
-        f"{about['backbone']} · {about['space']} ({params}: {share}) · recipe "
+        f"{about['backbone']} · {about['space']} ({params}: {passing}) · recipe "
         f"{about['recipe']['name']} · {told['of']} · {about['trials']} evaluations, "
         f"{about['passes']:,} passes a search"
     )
@@ -93,6 +96,23 @@ def _scores(told: Told) -> Sheet:
         ),
         tuple(rows),
     )
+
+
+def _fronts(told: Told) -> list[Sheet]:
+    rows = []
+    for label, row in told["fronts"].items():
+        low, high = (f"{cost:,.6g}" for cost in row["reference"])
+        up_to = low if low == high else f"{low} to {high}, its dearest trial"
+        rows.append((label, number(row["hypervolume"], 3), row["axis"], up_to))
+    if not rows:
+        return []
+    return [
+        Sheet(
+            f"Fronts on val: mean hypervolume and 95 % interval {told['given']}",
+            ("", "hypervolume", "accuracy against", "up to"),
+            tuple(rows),
+        )
+    ]
 
 
 def _costs(told: Told) -> Sheet:

@@ -62,7 +62,13 @@ def budget_told(budget: int | None, binding: Mapping[str, Any]) -> str:
     if budget is None:
         return "none: the largest arch is allowed"
     largest = "feasible" if binding["largest_feasible"] else "infeasible"
-    return f"{budget:,} · largest arch {largest} · {binding['share']:.1%} of the paper prior passes"
+    return f"{budget:,} · largest arch {largest} · {passing_told(binding)}"
+
+
+def passing_told(binding: Mapping[str, Any]) -> str:
+    """How much of the paper prior meets the budget; – where no draw tells."""
+    share = "–" if binding["share"] is None else f"{binding['share']:.1%}"
+    return f"{share} of the paper prior passes"
 
 
 def spread_told(spread: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,13 +19,13 @@ class Binding:
     """How much a space's budget leaves out. Where it leaves out little, the largest arch wins."""
 
     largest_feasible: bool | None  # the dearest arch that rules allow; None if it is not found
-    share: float  # of the paper prior that meets the budget, estimated from `draws` draws
-    draws: int = DRAWS  # fewer where that would take long; with 0 the share is nan
+    share: float | None  # of the paper prior that meets the budget; None if no draw tells
+    draws: int = DRAWS  # from which the share is estimated; fewer where that would take long
 
     @property
     def binds(self) -> bool:
         """The largest arch is infeasible, and at most a quarter of the paper prior passes."""
-        return not self.largest_feasible and self.share <= 0.25
+        return not self.largest_feasible and self.share is not None and self.share <= 0.25
 
 
 def binding(space: Space, seed: int = 0) -> Binding:
@@ -34,7 +33,7 @@ def binding(space: Space, seed: int = 0) -> Binding:
     passed, drawn = space.paper.passing(np.random.default_rng([seed, DRAWS]), DRAWS)
     dearest = space.prices.found("dearest")
     largest = None if dearest is None else space.feasible(dearest)
-    return Binding(largest, passed / drawn if drawn else math.nan, drawn)
+    return Binding(largest, passed / drawn if drawn else None, drawn)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Checked:
     dearest: Arch | None
     size: int | None  # distinct archs; the budget is not applied; None if they are not counted
     feasible: int | None  # archs that meet the budget; None where they are not counted
-    share: float  # of the distinct archs that meets the budget; nan if no draw tells
+    share: float | None  # of the distinct archs that meets the budget; None if no draw tells
     reason: str | None  # why they are not counted
     draws: int | None  # from which the share is estimated; None where it is counted
     binding: Binding
@@ -77,7 +76,7 @@ def check(space: Space, seed: int = 0) -> Checked:
     )
 
 
-def _share(space: Space, seed: int) -> tuple[int | None, float, int | None]:
+def _share(space: Space, seed: int) -> tuple[int | None, float | None, int | None]:
     """Archs that meet the budget, their share of all, and from how many draws that is estimated."""
     exact = space.exact
     if not exact.reason:
@@ -87,22 +86,22 @@ def _share(space: Space, seed: int) -> tuple[int | None, float, int | None]:
         return None, 0.0, 0
     look = exact.look(source, np.random.default_rng([seed, DRAWS]), DRAWS)
     if not look.obeyed:
-        return None, math.nan, 0
+        return None, None, 0
     of_all = source.total / space.size if source.ruled else 1.0
     return None, of_all * look.passed / look.obeyed, look.obeyed
 
 
-def _warnings(space: Space, bound: Binding, share: float) -> Iterator[str]:
+def _warnings(space: Space, bound: Binding, share: float | None) -> Iterator[str]:
     limits = space.budget.limits if space.budget else {}
-    if limits and (bound.largest_feasible or bound.share > 0.9):
+    if limits and (bound.largest_feasible or (bound.share or 0) > 0.9):
         largest = "the dearest arch meets it" if bound.largest_feasible else "most archs meet it"
         yield f"the budget hardly binds: {largest}, and the largest tends to win"
-    if bound.share < HARDLY:
+    if bound.share is not None and bound.share < HARDLY:
         yield (
             f"hardly anything of the paper prior meets the budget ({bound.share:.2%}): a supernet "
             "trained on it sees mostly what is infeasible"
         )
     if "latency" in limits and not space.latency:
         yield "the limit on latency is left out here: a search measures it"
-    if math.isnan(share):
+    if share is None:
         yield "hardly any draw keeps to the rules: a search may find nothing to draw"

@@ -1,0 +1,75 @@
+"""What commands show: progress while they work, JSON, and how an interruption ends them."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from noahnas.progress import Report
+
+INTERRUPTED = 130  # exit code, as shells have it
+Told = Callable[[], str]  # what to do after an interruption; "" = nothing
+
+
+@contextmanager
+def stopping(told: Told) -> Iterator[None]:
+    """End the command on Ctrl-C or SIGTERM with one line, which says what to do, and exit 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("; ".join(filter(None, ("interrupted", told()))) + "\n")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def working(told: Told) -> Iterator[Report]:
+    """Long work that may be interrupted (`stopping`); what it reports is shown on stderr."""
+    import optuna
+    from rich.console import Console
+
+    from noahnas.report.progress import ProgressView
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with stopping(told), ProgressView(Console(stderr=True)) as view:
+        yield view.update
+
+
+def resumed_by(command: str, out: Path) -> Told:
+    """How to go on in a directory, if anything was begun there."""
+
+    def told() -> str:
+        begun = (out / "run.json").is_file()
+        return f"go on with: noahnas {command} --resume {shlex.quote(str(out))}" if begun else ""
+
+    return told
+
+
+def same_command() -> str:
+    """That the command goes on when it is given again."""
+    return f"the same command goes on:\n{shlex.join(['noahnas', *sys.argv[1:]])}"
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON on stdout."""
+    from noahnas.files import json_text
+
+    typer.echo(json_text(value, indent=2, ascii_only=True))
+
+
+def wide_console() -> Console:
+    """Standard output; where that is no terminal, so wide that no table is folded."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=10_000)
