@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import noahnas
 from noahnas import Arch, Space, diagnose
-from noahnas.cli import main
+from noahnas.__main__ import main
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned

@@ -21,10 +21,10 @@ from noahnas.cli.options import (
     RecipeName,
     SplitSeed,
     Threads,
-    stopping,
 )
 from noahnas.cli.runs import DEFAULT_BACKBONE, DEFAULT_DATA, DEFAULT_SPACE
 from noahnas.errors import unknown
+from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.compare.plan import Plan, Shared
@@ -196,10 +196,10 @@ def _carry_out(out: Path, plan: Plan, *, forgiving: bool, as_json: bool) -> None
     check_place(out)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (
-        stopping(f"go on with: noahnas compare --resume {shlex.quote(str(out))}"),
+        resumable(f"go on with: noahnas compare --resume {shlex.quote(str(out))}") as heeding,
         ProgressView(Console(stderr=True)) as view,
     ):
-        told = do(out, plan, forgiving=forgiving, report=view.update)
+        told = do(out, plan, forgiving=forgiving, report=heeding(view.update))
     if as_json:
         typer.echo(json.dumps({"run": str(out)} | told, ensure_ascii=False))
         return

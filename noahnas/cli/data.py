@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noahnas.cli.fetch import fetch
-from noahnas.cli.options import Backbone, Json, OnError, SplitSeed, stopping
+from noahnas.cli.options import Backbone, Json, OnError, SplitSeed
+from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.data import Dataset
@@ -83,8 +84,11 @@ def check(
     from noahnas.report.sheet import contact_sheet
 
     began = time.perf_counter()
-    with stopping("nothing was kept of this reading"), ProgressView(Console(stderr=True)) as view:
-        options = LoadOptions(_size(backbone, size), split_seed, on_error, view.update)
+    with (
+        resumable("nothing was kept of this reading") as heeding,
+        ProgressView(Console(stderr=True)) as view,
+    ):
+        options = LoadOptions(_size(backbone, size), split_seed, on_error, heeding(view.update))
         data = load_data(spec, options)
         found: dict[str, Any] = {
             "data": data.name,

@@ -11,7 +11,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from noahnas.cli.experiment import numbers
-from noahnas.cli.options import Json, stopping
+from noahnas.cli.options import Json
+from noahnas.stopping import resumable
 
 ARCHS = 20
 
@@ -72,7 +73,7 @@ def diagnose(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     command = shlex.join(["noahnas", *sys.argv[1:]])
     with (
-        stopping(f"the same command goes on:\n{command}"),
+        resumable(f"the same command goes on:\n{command}") as heeding,
         ProgressView(Console(stderr=True)) as view,
     ):
         found: dict[str, Any] = judged(
@@ -81,7 +82,7 @@ def diagnose(
             prior=cast("Prior", prior),
             epochs=epochs,
             seeds=chosen,
-            report=view.update,
+            report=heeding(view.update),
         ).to_dict()
     if as_json:
         typer.echo(json.dumps({"run": str(run)} | found, indent=2))

@@ -6,13 +6,13 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from noahnas.cli.options import stopping
+from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
@@ -94,8 +94,14 @@ def carry_out(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     command = shlex.join(["noahnas", *sys.argv[1:]])
-    with stopping(f"the same command goes on:\n{command}"):
-        results = run_cells(out, plan, _watch, after)
+    with resumable(f"the same command goes on:\n{command}") as heeding:
+
+        @contextmanager
+        def watch(name: str, number: int, total: int) -> Iterator[Report]:
+            with watched(f"[{number}/{total}] {name}") as report:
+                yield heeding(report)
+
+        results = run_cells(out, plan, watch, after)
     found = table(results)
     told = found.to_dict() | {"out": str(out), "runs": results}
     text = json.dumps(told, indent=2, ensure_ascii=False)
@@ -118,10 +124,6 @@ def watched(title: str) -> Iterator[Report]:
     console.print(title, highlight=False, markup=False)
     with ProgressView(console) as view:
         yield view.update
-
-
-def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]:
-    return watched(f"[{number}/{total}] {name}")
 
 
 def _print(found: Table, out: Path) -> None:

@@ -1,11 +1,7 @@
-"""What several commands share: options, and how an interruption ends them."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -64,17 +60,3 @@ Epochs = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-
-
-INTERRUPTED = 130  # exit code, as shells have it
-
-
-@contextmanager
-def stopping(told: str) -> Iterator[None]:
-    """End the command on Ctrl-C or SIGTERM with one line, which says what to do, and exit 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted; {told}\n" if told else "interrupted\n")
-        raise typer.Exit(INTERRUPTED) from None

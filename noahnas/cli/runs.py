@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ import typer
 
 from noahnas.cli.given import data_of, file_of, options_of, recipe_of, with_changes
 from noahnas.cli.options import (
-    INTERRUPTED,
     Backbone,
     Data,
     Device,
@@ -29,6 +27,7 @@ from noahnas.cli.options import (
     Threads,
 )
 from noahnas.errors import NoahnasError
+from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
@@ -212,14 +211,13 @@ def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) 
     from noahnas.report.tables import result_table
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with ProgressView(Console(stderr=True)) as view:
-            result = work(view.update)
-    except KeyboardInterrupt:
-        if (out / "run.json").exists():
-            sys.stderr.write(f"interrupted; go on with: noahnas search --resume {out}\n")
-        raise typer.Exit(INTERRUPTED) from None
+
+    def how() -> str:
+        begun = (out / "run.json").exists()
+        return f"go on with: noahnas search --resume {shlex.quote(str(out))}" if begun else ""
+
+    with resumable(how) as heeding, ProgressView(Console(stderr=True)) as view:
+        result = work(heeding(view.update))
     if as_json:
         typer.echo(json.dumps({"run": str(out)} | dict(result), indent=2))
     else:
