@@ -22,7 +22,7 @@ from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
-from noahnas.files import write_atomic
+from noahnas.files import sealed, unsealed, write_atomic
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
@@ -203,7 +203,7 @@ def _save(
         },
         buffer,
     )
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, sealed(buffer.getvalue()))
 
 
 def _restore(
@@ -212,12 +212,13 @@ def _restore(
     if not path.exists():
         return [], [], 0, 0.0
     try:
-        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content = io.BytesIO(unsealed(path.read_bytes()))
+        saved: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
         if saved["key"] != key:
             raise RunError(f"{path} belongs to another training ({saved['key']}, not {key})")
         net.load_state_dict(saved["weights"], strict=False)
         optimizer.load_state_dict(saved["optimizer"])
-    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
+    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as e:
         raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
     found = list(saved["losses"]), list(saved["marks"])
     return *found, int(saved["passes"]), float(saved["seconds"])

@@ -23,6 +23,7 @@ from noahnas.__main__ import main
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
+from noahnas.files import sealed_json
 from noahnas.recipe import Recipe
 
 from .conftest import draw_images, invoke
@@ -373,7 +374,7 @@ def test_a_damaged_run_is_named_and_shows_no_traceback(
     if file == "study.journal":
         stages = json.loads((tmp_path / "run" / "stages.json").read_text())
         kept = {name: stages[name] for name in ("supernet", "spread")}
-        (tmp_path / "run" / "stages.json").write_text(json.dumps(kept))
+        (tmp_path / "run" / "stages.json").write_bytes(sealed_json(kept))
     done = run(*args)
     assert done.returncode == 2
     assert file in done.stderr
@@ -400,7 +401,7 @@ def test_a_run_begun_on_another_device_is_refused(
     shutil.copytree(root / "run", tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"device": "cuda"}))
+    (tmp_path / "run" / "run.json").write_bytes(sealed_json(about | {"device": "cuda"}))
     done = run("search", "--resume", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "was begun on cuda, this is cpu" in done.stderr

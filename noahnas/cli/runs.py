@@ -31,6 +31,7 @@ from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
+    from noahnas.space import Arch
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
@@ -183,7 +184,7 @@ def retrain(
     if not run and not arch:
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
-    chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
+    chosen = Arch.load(arch) if arch else _winner(run or Path())
     known = of.recipe if of and not recipe else recipe_of(recipe or "default", None, None, None)
     inputs = Inputs(
         data=data_of(data) if data else of.data if of else DEFAULT_DATA,
@@ -236,10 +237,17 @@ def refuse_inputs_beside_resume(context: typer.Context) -> None:
         raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")
 
 
-def _winner(run: Path) -> Path:
+def _winner(run: Path) -> Arch:
+    """What a run's search found, or the architecture that it retrained."""
+    from noahnas.rundir import RunDirectory
+    from noahnas.space import Arch
+
+    found = RunDirectory.open(run)
     if not (run / "best.yaml").is_file():
         raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
-    return run / "best.yaml"
+    if "space" not in found.about["inputs"]:
+        return Arch.from_dict(found.about["inputs"].get("arch", {}))
+    return Arch.from_dict(found.read_json("stages.json", "search")["search"]["arch"])
 
 
 def _new_out(name: str) -> Path:
