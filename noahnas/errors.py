@@ -11,6 +11,7 @@ NoahnasError                 base: one clear sentence, shown without a traceback
 ├── StrategyError            a strategy that is unknown, misconfigured or misbehaves
 ├── RunError                 a run directory that is taken, foreign or damaged
 ├── WriteError               a file that cannot be written: the disk is full, or read-only
+├── OutOfMemoryError         memory ran out with the smallest batch
 └── TrainingError            training diverged
 """
 
@@ -92,6 +93,10 @@ class WriteError(NoahnasError, OSError):
 
     def __str__(self) -> str:
         return f"{self.filename} cannot be written: {self.strerror}"
+
+
+class OutOfMemoryError(NoahnasError):
+    """Memory ran out, even with the smallest batch."""
 
 
 class TrainingError(NoahnasError):

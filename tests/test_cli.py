@@ -23,7 +23,7 @@ from noahnas.__main__ import main
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
-from noahnas.files import sealed_json
+from noahnas.files import read_sealed_json, sealed_json
 from noahnas.recipe import Recipe
 
 from .conftest import draw_images, invoke
@@ -79,7 +79,7 @@ def test_a_run_directory_holds_all_inputs_and_results(finished: tuple[Path, dict
     assert about["strategy_from"].startswith("noahnas ")
     assert about["classes"] == ["ant", "bee", "cat"]
     assert about["images"] == {"train": 36, "val": 12, "test": 12}
-    result = json.loads((root / "run" / "result.json").read_text())
+    result = read_sealed_json((root / "run" / "result.json").read_bytes())
     assert printed == {"run": "run"} | result
     assert set(result["cost"]) == {"supernet", "spread", "search", "retrain", "probe"}
     assert result["cost"]["search"]["passes"] == 10 * 12

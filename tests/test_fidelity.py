@@ -28,7 +28,7 @@ from noahnas.evaluate import Result, evaluate
 from noahnas.export import load_trained
 from noahnas.fidelity import Alone, Diagnosis, Judged, diagnose, judge
 from noahnas.fidelity.run import ARCHS
-from noahnas.files import sealed_json
+from noahnas.files import read_sealed_json, sealed_json
 from noahnas.inputs import Inputs
 from noahnas.pipeline import start
 from noahnas.policy import only
@@ -292,7 +292,7 @@ def test_killed_and_interrupted_it_ends_as_if_undisturbed(searched: Path, tmp_pa
     assert code == 0, error
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert plain(json.loads(out)) == plain(undisturbed) | {"run": None}
-    assert json.loads((folder / "result.json").read_text()) == {
+    assert read_sealed_json((folder / "result.json").read_bytes()) == {
         key: value for key, value in json.loads(out).items() if key != "run"
     }
     assert not [p for p in folder.iterdir() if p.suffix in (".ckpt", ".tmp")]
