@@ -4,8 +4,8 @@
 
 A round starts a search and kills it with SIGKILL in each of its stages, resuming it after each
 kill, to its end; the sequence of trials and the result must be those of an undisturbed run. The
-other faults follow. What is done stands in benchmarks/results/faults.json and is not repeated: the same
-command goes on.
+other faults follow. What is done stands in benchmarks/results/faults.json and is not repeated: the
+same command goes on.
 """
 
 from __future__ import annotations

@@ -122,18 +122,9 @@ def train(
                     group["lr"] = rate
                 lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
-                work = partial(
-                    _gradients,
-                    net,
-                    optimizer,
-                    x,
-                    target,
-                    lessons,
-                    stage.smoothing,
-                    task.precision,
+                loss, seen, parts, most = _step(
+                    net, optimizer, x, target, lessons, stage.smoothing, task.precision, most
                 )
-                (loss, seen, parts), most = halving(work, most, f"{name}, epoch {epoch + 1}")
-                optimizer.step()
                 total += len(y) * loss
                 passes += PASSES_PER_TRAINING_IMAGE * seen
                 taken += [(step, arch, part) for arch, part in parts]
@@ -147,6 +138,27 @@ def train(
         _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds, most)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
     return TrainLog(tuple(losses), passes, seconds, tuple(marks))
+
+
+def _step(
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    target: Tensor,
+    lessons: Sequence[Lesson],
+    smoothing: float,
+    precision: str,
+    most: int | None = None,
+) -> tuple[Tensor, int, list[tuple[Arch, Tensor]], int]:
+    """One step by the mean loss of its lessons, `most` images at a time, halved if memory runs out.
+
+    Returns:
+        As `_gradients`, and the number of images at a time that memory was enough for.
+    """
+    fed = net, optimizer, x, target, lessons, smoothing, precision
+    found, most = halving(partial(_gradients, *fed), most or len(x), "a training step")
+    optimizer.step()
+    return *found, most
 
 
 def _gradients(

@@ -105,7 +105,7 @@ def stepped(
         Split(digits.train.images, digits.train.labels).batches(10, backbone.preprocess, CPU)
     )
     optimizer = torch.optim.SGD(net.trainable().values(), lr=0.0)
-    loss, seen = _step(net, optimizer, x, y, plan, 0.0, "fp32")
+    loss, seen, *_ = _step(net, optimizer, x, y, plan, 0.0, "fp32")
     grads = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     return grads, loss.item(), seen
 

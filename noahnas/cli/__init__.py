@@ -14,7 +14,7 @@ from noahnas.cli.compare import compare
 from noahnas.cli.data import data_app
 from noahnas.cli.diagnose import diagnose
 from noahnas.cli.imports import space_import
-from noahnas.cli.look import predict, strategies
+from noahnas.cli.look import plugins, predict, strategies
 from noahnas.cli.reproduce import reproduce_app
 from noahnas.cli.runs import retrain, search
 from noahnas.cli.space import space_app
@@ -31,7 +31,7 @@ app = typer.Typer(
 
     `noahnas search --data DIR --backbone vit_base_patch16_224.orig_in21k --space noah-vtab`""",
 )
-for command in (search, retrain, compare, diagnose, predict, strategies):
+for command in (search, retrain, compare, diagnose, predict, strategies, plugins):
     app.command()(command)
 space_app.command("import")(space_import)
 app.add_typer(space_app, name="space")
