@@ -73,7 +73,6 @@ def test_on_a_full_disk_no_file_is_half_written(small_disk: Path) -> None:
     write_atomic(small_disk / "kept", b"as it was")
     space = Space.load("tiny").bind(blocks=4, width=48)
     Study.journal(small_disk / "study", space)
-    before = (small_disk / "study").read_bytes()
     fill(small_disk)
     for name, content in [("kept", bytes(9000)), ("new", bytes(9000))]:
         with pytest.raises(WriteError, match=f"{name} cannot be written: No space left"):
@@ -81,6 +80,7 @@ def test_on_a_full_disk_no_file_is_half_written(small_disk: Path) -> None:
     assert (small_disk / "kept").read_bytes() == b"as it was"
     assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", "kept", "study"]
     journal = Study.journal(small_disk / "study", space)
+    before = (small_disk / "study").read_bytes()
     proposal = Proposal(space.sample(np.random.default_rng(0))[0])
 
     def go_on() -> None:  # until the page that the file has is full
