@@ -10,6 +10,8 @@ NoahnasError                 base: one clear sentence, shown without a traceback
 ├── DataError                a data set that cannot be read or split
 ├── StrategyError            a strategy that is unknown, misconfigured or misbehaves
 ├── RunError                 a run directory that is taken, foreign or damaged
+├── WriteError               a file that cannot be written: the disk is full, or read-only
+├── OutOfMemoryError         memory ran out with the smallest batch
 └── TrainingError            training diverged
 """
 
@@ -84,6 +86,17 @@ class RecipeError(FileError):
 
 class RunError(NoahnasError):
     """A run directory that is taken, foreign or damaged."""
+
+
+class WriteError(NoahnasError, OSError):
+    """A file that cannot be written; made of errno, its text and the file."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}"
+
+
+class OutOfMemoryError(NoahnasError):
+    """Memory ran out, even with the smallest batch."""
 
 
 class TrainingError(NoahnasError):

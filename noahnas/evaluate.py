@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -17,7 +17,8 @@ from noahnas.backbone import weights_digest
 from noahnas.data import Split, Task
 from noahnas.device import autocast, cast
 from noahnas.errors import TrainingError
-from noahnas.prefixes import Node, Outputs, deep, tree, wide
+from noahnas.memory import halving
+from noahnas.prefixes import Node, deep, tree, wide
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
@@ -120,30 +121,23 @@ def evaluate_batch(
 def _logits(
     net: Supernet, root: Node, part: Split, task: Task, batch_size: int | None
 ) -> dict[Arch, Tensor]:
-    """(n, classes) of each arch, on the CPU."""
-    found: dict[Arch, list[Tensor]] = {arch: [] for arch in root.archs}
-    with cast(net.backbone, task.precision), autocast(task.device, task.precision):
-        for outputs in _outputs(net, root, part, task, batch_size):
-            for arch, logits in outputs:
-                found[arch].append(logits.float())  # (b, classes)
-    return {arch: torch.cat(parts).cpu() for arch, parts in found.items()}
+    """(n, classes) of each arch, on the CPU; in smaller batches where memory runs out."""
+    together = task.device.type != "cpu" and len(root.archs) > 1
+    most = max(1, CHUNK // net.shape.tokens) if task.device.type == "cpu" else ON_GPU
+    size = batch_size or (max(1, min(most, TOGETHER // len(root.archs))) if together else most)
 
+    def computed(few: int) -> dict[Arch, Tensor]:
+        found: dict[Arch, list[Tensor]] = {arch: [] for arch in root.archs}
+        batches = (x for x, _ in part.batches(few, task.preprocess, task.device))
+        bytes_each = 4 * net.shape.tokens * net.width * size  # of a whole batch's tokens
+        with cast(net.backbone, task.precision), autocast(task.device, task.precision):
+            while images := list(islice(batches, 1 if together else max(1, HELD // bytes_each))):
+                each = wide(net, images[0], root, TOGETHER) if together else deep(net, images, root)
+                for arch, logits in each:
+                    found[arch].append(logits.float())  # (b, classes)
+        return {arch: torch.cat(parts).cpu() for arch, parts in found.items()}
 
-def _outputs(
-    net: Supernet, root: Node, part: Split, task: Task, batch_size: int | None
-) -> Iterator[Outputs]:
-    """All logits of the first images, then of the next ones, as many at a time as memory holds."""
-    if task.device.type == "cpu" or len(root.archs) == 1:
-        most = max(1, CHUNK // net.shape.tokens) if task.device.type == "cpu" else ON_GPU
-        size = batch_size or most
-        at_once = max(1, HELD // (4 * net.shape.tokens * net.width * size))  # batches
-        batches = (x for x, _ in part.batches(size, task.preprocess, task.device))
-        while images := list(islice(batches, at_once)):
-            yield deep(net, images, root)
-    else:
-        size = batch_size or max(1, min(ON_GPU, TOGETHER // len(root.archs)))
-        for x, _ in part.batches(size, task.preprocess, task.device):
-            yield wide(net, x, root, TOGETHER)
+    return halving(computed, size, "evaluating")[0]
 
 
 class Scores:

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from noahnas.backbone import Preprocess, load_backbone
+from noahnas.backbone import Preprocess, load_backbone, weights_digest
 from noahnas.data.image import UnreadableImageError, read_pixels
 from noahnas.errors import DataError, RunError
-from noahnas.files import write_atomic
+from noahnas.files import SEAL, digest, write_atomic
 from noahnas.normalise import normalised
 from noahnas.rundir import RunDirectory
 from noahnas.space import Arch
@@ -26,9 +26,14 @@ BEST = "best.safetensors"
 
 
 def save_trained(path: Path, net: Supernet, about: Mapping[str, Any]) -> None:
-    """Write the prompt modules and the head, whole or not at all; `about` goes to the header."""
+    """Write the prompt modules and the head, whole or not at all; `about` goes to the header.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.trainable().items()}
-    write_atomic(path, save(tensors, {"noahnas": json.dumps(dict(about))}))
+    told = json.dumps(dict(about))
+    write_atomic(path, save(tensors, {"noahnas": told, SEAL: _digest_of(told, tensors)}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -37,12 +42,8 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         RunError: if the file is absent or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as f:
-            about: dict[str, Any] = json.loads((f.metadata() or {}).get("noahnas", "{}"))
-            return about
-    except (SafetensorError, OSError, ValueError) as e:
-        raise RunError(f"{path} cannot be read: {e}") from e
+    about: dict[str, Any] = json.loads(_read(path)[0])
+    return about
 
 
 def load_trained(path: Path, net: Supernet) -> None:
@@ -51,17 +52,36 @@ def load_trained(path: Path, net: Supernet) -> None:
     Raises:
         RunError: if the file is absent, damaged or of another network.
     """
-    try:
-        with safe_open(path, framework="pt") as f:
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as e:
-        raise RunError(f"{path} cannot be read: {e}") from e
+    _, tensors = _read(path)
     wanted = {name: tuple(value.shape) for name, value in net.trainable().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if wanted != found:
         odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
         raise RunError(f"{path} does not fit the network: {odd} differs")
     net.load_state_dict(tensors, strict=False)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """What the header tells, as JSON, and the tensors, compared with their digest."""
+    try:
+        with safe_open(path, framework="pt") as f:
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+            header = f.metadata() or {}
+        told = header.get("noahnas", "")
+        if header.get(SEAL) != _digest_of(told, tensors):
+            raise ValueError("its digest is not that of its contents")  # noqa: TRY301
+    except OSError as e:
+        raise RunError(f"{path} cannot be read: {e.strerror or e}") from e
+    except (SafetensorError, ValueError) as e:
+        raise RunError(
+            f"{path} is damaged: {e}; remove it, and it is made anew when the run goes on: "
+            f"noahnas search --resume {path.parent}"
+        ) from e
+    return told, tensors
+
+
+def _digest_of(told: str, tensors: Mapping[str, Tensor]) -> str:
+    return digest(f"{told} {weights_digest(tensors)}".encode())
 
 
 @dataclass(frozen=True)

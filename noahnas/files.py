@@ -1,17 +1,28 @@
-"""Files that are whole or not there at all, and the JSON that they hold."""
+"""Files that are whole or not there at all, and that tell when they have changed; and JSON."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from noahnas.errors import WriteError
+
+SEAL = "sha256"  # the key of a JSON file, and the word before a digest in a binary one
+_MARK = b"noahnas sha256 "
+
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to the disk, then rename over it."""
+    """Write beside `path`, flush to the disk, then rename over it.
+
+    Raises:
+        WriteError: if the disk is full, read-only or broken; `path` is as it was.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as f:
@@ -19,8 +30,11 @@ def write_atomic(path: Path, content: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as e:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(e, OSError):
+            raise WriteError(e.errno, e.strerror, str(path)) from e
         raise
 
 
@@ -35,3 +49,49 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def digest(content: bytes) -> str:
+    """sha256, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
+    """A JSON object whose last key is the digest of the others."""
+    plain = {key: _finite(found) for key, found in value.items() if key != SEAL}
+    return (json_text(plain | {SEAL: _digest_of(plain)}, indent=indent) + "\n").encode()
+
+
+def read_sealed_json(content: bytes) -> dict[str, Any]:
+    """What `sealed_json` wrote, without its digest.
+
+    Raises:
+        ValueError: if it is no such JSON, or not what was written.
+    """
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - of the file, not of an argument
+    if value.pop(SEAL, None) != _digest_of(value):
+        raise ValueError("its digest is not that of its contents: it has changed since it was made")
+    return value
+
+
+def sealed(content: bytes) -> bytes:
+    """Bytes with their digest in a first line."""
+    return _MARK + digest(content).encode() + b"\n" + content
+
+
+def unsealed(content: bytes) -> bytes:
+    """What was given to `sealed`.
+
+    Raises:
+        ValueError: if it is not what was written.
+    """
+    head, _, rest = content.partition(b"\n")
+    if head != _MARK + digest(rest).encode():
+        raise ValueError("its digest is not that of its contents: it has changed since it was made")
+    return rest
+
+
+def _digest_of(value: Mapping[str, Any]) -> str:
+    return digest(json.dumps(value, ensure_ascii=False).encode())

@@ -62,7 +62,7 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     run = RunDirectory.open(path)
     if run.about.get("command") == "compare":
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
-    if (path / "result.json").is_file():
+    if (path / "result.json").is_file() and (path / BEST).is_file():
         return run.read_json("result.json", "arch", "test", "cost")
     return _stages(run, reload(run, report), report)
 
@@ -86,8 +86,8 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         inputs = loaded.inputs
         done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
 
-        def stage(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-            if name not in done:
+        def stage(name: str, work: Callable[[], dict[str, Any]], makes: str = "") -> dict[str, Any]:
+            if name not in done or not (run.path / makes).exists():
                 done[name] = work()
                 run.write_json(STAGES, done)
             (run.path / f"{name}.ckpt").unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         if inputs.space:
             space = loaded.bound(inputs.space)
             net = loaded.supernet(space)
-            stage("supernet", lambda: supernet_stage(run, loaded, net, space, report))
+            stage("supernet", lambda: supernet_stage(run, loaded, net, space, report), SUPERNET)
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
@@ -107,7 +107,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         else:
             arch = inputs.arch or Arch()
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
-        stage("retrain", lambda: _retrain(run, loaded, arch, report))
+        stage("retrain", lambda: _retrain(run, loaded, arch, report), BEST)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
         result = _result(loaded, arch, done)

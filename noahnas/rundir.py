@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from noahnas.errors import RunError
-from noahnas.files import write_atomic
+from noahnas.files import read_sealed_json, sealed_json, write_atomic
 
 RECORDED = ("noahnas", "torch", "torchvision", "timm", "optuna", "numpy", "pillow")
 OPTIONAL = ("nni", "pytorch-lightning")
@@ -80,20 +79,23 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise RunError(f"{path} cannot be read: {e}") from e
-        if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged: not a JSON object")
+            value = read_sealed_json(path.read_bytes())
+        except OSError as e:
+            raise RunError(f"{path} cannot be read: {e.strerror or e}") from e
+        except ValueError as e:
+            raise RunError(f"{path} is damaged: {e}; {_mended(name)}") from e
         missing = [key for key in keys if key not in value]
         if missing:
             raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}")
         return value
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON file, whole or not at all."""
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        write_atomic(self.path / name, (text + "\n").encode())
+        """Write a JSON file with its digest, whole or not at all.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        write_atomic(self.path / name, sealed_json(value))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -112,6 +114,13 @@ class RunDirectory:
             except BlockingIOError:
                 raise RunError(f"another process is at work in {self.path}") from None
             yield
+
+
+def _mended(name: str) -> str:
+    """What to do about a damaged file."""
+    if name == "run.json":
+        return "bring back a copy of it, or start a new run"
+    return "remove it, and what it tells of is done anew when the run goes on"
 
 
 def versions() -> dict[str, str]:

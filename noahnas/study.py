@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,15 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from noahnas.errors import RunError
+from noahnas.errors import RunError, WriteError
 from noahnas.evaluate import Result
+from noahnas.files import SEAL, digest
 from noahnas.space import Arch, Space
 from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Trial
 
 NAME = "search"
+BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
 ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
 
 
@@ -56,13 +60,23 @@ class _Journal(JournalFileBackend):
         self._path = path
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write a line each."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._path.open("ab") as f:
-            f.write(lines.encode())
-            if any(log.get("values") for log in logs):
-                f.flush()
-                os.fsync(f.fileno())
+        """Write a line each, with its digest.
+
+        Raises:
+            WriteError: if the disk is full or broken; nothing of them is in the file then.
+        """
+        lines = "".join(_text(log | {SEAL: _digest_of(log)}) + "\n" for log in logs)
+        before = self._path.stat().st_size
+        try:
+            with self._path.open("ab") as f:
+                f.write(lines.encode())
+                if any(log.get("values") for log in logs):
+                    f.flush()
+                    os.fsync(f.fileno())
+        except OSError as e:
+            with suppress(OSError):
+                os.truncate(self._path, before)
+            raise WriteError(e.errno, e.strerror, str(self._path)) from e
 
 
 @dataclass(frozen=True)
@@ -107,10 +121,13 @@ class Study:
 
         Raises:
             RunError: if the journal is damaged.
+            WriteError: if it cannot be written.
         """
-        _mend(path)
         try:
+            _mend(path)
             return cls(JournalStorage(_Journal(path)), space)
+        except OSError as e:
+            raise WriteError(e.errno, e.strerror, str(path)) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise RunError(f"{path} is damaged: {e}") from e
 
@@ -182,9 +199,38 @@ def _entry(trial: FrozenTrial) -> Entry:
 
 
 def _mend(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as f:
-                f.truncate(whole)
+    """Remove half a line at the end; raise RunError if another one is not as it was written."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        fault = _fault(line)
+        if fault:
+            raise RunError(
+                f"{path}:{number} is damaged: {fault}; remove this line and all after it, and the "
+                "trials that they held are evaluated anew when the run goes on"
+            )
+    if whole < len(content):
+        with path.open("r+b") as f:
+            f.truncate(whole)
+
+
+def _fault(line: bytes) -> str:
+    """What is wrong with a line of the journal; "" if nothing is."""
+    try:
+        log = json.loads(line)
+        if log.get("op_code") in BY_OTHERS and SEAL not in log:
+            return ""
+        told = log.pop(SEAL, "")
+    except (ValueError, AttributeError) as e:
+        return str(e)
+    return "" if told == _digest_of(log) else "its digest is not that of its contents"
+
+
+def _text(log: Mapping[str, Any]) -> str:
+    return json.dumps(log, separators=(",", ":"))
+
+
+def _digest_of(log: Mapping[str, Any]) -> str:
+    return digest(_text(log).encode())[:16]

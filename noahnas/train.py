@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
-from noahnas.files import write_atomic
+from noahnas.files import sealed, unsealed, write_atomic
+from noahnas.memory import halving
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 
+LOOK = 32  # losses between two looks at whether they are finite, for which a GPU is waited for
 PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
 Mark = Callable[[int], float | None]  # of an epoch that has ended, counted from 0
 
@@ -83,11 +86,15 @@ def train(
     name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
     on, when called again, to the same final weights.
 
+    Where memory runs out, a step's gradients are summed over parts of its batch, from then on; what
+    dropout draws differs from an undisturbed training then.
+
     `mark`, if given, is called with the number of each epoch (from 0) when it ends, and what it
     returns is kept in the checkpoint and the log. It may evaluate `net`; its time is not counted.
 
     Raises:
-        TrainingError: if the loss is not finite; the last checkpoint stays.
+        TrainingError: if a loss is not finite, naming step and arch; the last checkpoint stays.
+        OutOfMemoryError: if memory runs out with one image at a time.
         RunError: if the checkpoint is damaged or of another training.
     """
     device = task.device
@@ -96,13 +103,15 @@ def train(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
     )
     key = f"{name} {seed} {stage}"
-    losses, marks, passes, seconds = _restore(checkpoint, net, optimizer, key, device)
+    losses, marks, passes, seconds, most = _restore(checkpoint, net, optimizer, key, device)
+    most = most or stage.batch_size
     steps = math.ceil(len(split) / stage.batch_size)
     for epoch in range(len(losses), stage.epochs):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), epoch])
         order = torch.from_numpy(rng.permutation(len(split)))  # (n)
         total = torch.zeros((), device=device)
+        taken: list[tuple[int, Arch, Tensor]] = []  # steps not looked at yet, and their losses
         net.train()
         batches = split.batches(stage.batch_size, task.preprocess, device, order)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -113,21 +122,20 @@ def train(
                     group["lr"] = rate
                 lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
-                loss, seen = _step(
-                    net, optimizer, x, target, lessons, stage.smoothing, task.precision
+                loss, seen, parts, most = _step(
+                    net, optimizer, x, target, lessons, stage.smoothing, task.precision, most
                 )
                 total += len(y) * loss
                 passes += PASSES_PER_TRAINING_IMAGE * seen
+                taken += [(step, arch, part) for arch, part in parts]
+                if len(taken) >= LOOK or step == steps - 1:
+                    _check_finite(taken, name, stage, epoch, steps, checkpoint)
+                    taken = []
         losses.append(total.item() / len(split))
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(
-                f"{name}: the loss of epoch {epoch + 1} is not finite; lower the learning rate "
-                f"({stage.lr:g})"
-            )
         seconds += time.perf_counter() - began
         if mark:
             marks.append(mark(epoch))
-        _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds)
+        _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds, most)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
     return TrainLog(tuple(losses), passes, seconds, tuple(marks))
 
@@ -140,30 +148,82 @@ def _step(
     lessons: Sequence[Lesson],
     smoothing: float,
     precision: str,
-) -> tuple[Tensor, int]:
-    """One step by the mean loss of its lessons; that loss, and how many images were seen."""
+    most: int | None = None,
+) -> tuple[Tensor, int, list[tuple[Arch, Tensor]], int]:
+    """One step by the mean loss of its lessons, `most` images at a time, halved if memory runs out.
+
+    Returns:
+        As `_gradients`, and the number of images at a time that memory was enough for.
+    """
+    fed = net, optimizer, x, target, lessons, smoothing, precision
+    found, most = halving(partial(_gradients, *fed), most or len(x), "a training step")
+    optimizer.step()
+    return *found, most
+
+
+def _gradients(
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    target: Tensor,
+    lessons: Sequence[Lesson],
+    smoothing: float,
+    precision: str,
+    most: int,
+) -> tuple[Tensor, int, list[tuple[Arch, Tensor]]]:
+    """The gradients of a step's mean loss over its lessons, `most` images at a time.
+
+    Returns:
+        That loss, how many images were seen, and each lesson's arch with its own loss.
+    """
     optimizer.zero_grad(set_to_none=True)
     total, seen = torch.zeros((), device=x.device), 0
+    parts: list[tuple[Arch, Tensor]] = []
     taught: Tensor | None = None  # (b, classes), the first lesson's outputs as probabilities
     images = sum(len(x[lesson.group :: lesson.groups]) for lesson in lessons)
     for lesson in lessons:
         part = slice(lesson.group, None, lesson.groups)
-        if not len(x[part]):
+        inputs, wanted = x[part], target[part]  # (b, 3, H, W), (b) or (b, classes)
+        if not len(inputs):
             continue
-        with autocast(x.device, precision):
-            logits = net(x[part], lesson.arch)  # (b, classes)
-            if lesson.distilled and taught is not None:
-                loss = F.cross_entropy(logits, taught)  # ()
-            else:
-                loss = F.cross_entropy(logits, target[part], label_smoothing=smoothing)  # ()
+        own, outputs = torch.zeros((), device=x.device), []
+        for start in range(0, len(inputs), most):
+            few = slice(start, start + most)
+            with autocast(x.device, precision):
+                logits = net(inputs[few], lesson.arch)  # (m, classes)
+                if lesson.distilled and taught is not None:
+                    loss = F.cross_entropy(logits, taught[few])  # ()
+                else:
+                    loss = F.cross_entropy(logits, wanted[few], label_smoothing=smoothing)  # ()
+            share = loss * (len(logits) / images)
+            share.backward()
+            total += share.detach()
+            own += loss.detach() * (len(logits) / len(inputs))
+            outputs.append(logits.detach())
         if taught is None and lesson.groups == 1 and len(lessons) > 1:
-            taught = logits.detach().float().softmax(dim=1)  # (b, classes)
-        share = loss * (len(x[part]) / images)
-        share.backward()
-        total += share.detach()
-        seen += len(x[part])
-    optimizer.step()
-    return total, seen
+            taught = torch.cat(outputs).float().softmax(dim=1)  # (b, classes)
+        parts.append((lesson.arch, own))
+        seen += len(inputs)
+    return total, seen, parts
+
+
+def _check_finite(
+    taken: Sequence[tuple[int, Arch, Tensor]],
+    name: str,
+    stage: Stage,
+    epoch: int,
+    steps: int,
+    checkpoint: Path,
+) -> None:
+    """Raise TrainingError if a loss is not finite, naming the step and the arch."""
+    values = torch.stack([loss for _, _, loss in taken]).tolist()  # waits for the device once
+    for (step, arch, _), value in zip(taken, values, strict=True):
+        if not math.isfinite(value):
+            kept = f"; the weights of epoch {epoch} are in {checkpoint}" if epoch else ""
+            raise TrainingError(
+                f"{name}: at step {step + 1} of {steps} of epoch {epoch + 1} the loss of {arch!r} "
+                f"is {value}; start a new run with a lower learning rate than {stage.lr:g}{kept}"
+            )
 
 
 def learning_rate(stage: Stage, epoch: float) -> float:
@@ -189,6 +249,7 @@ def _save(
     marks: list[float | None],
     passes: int,
     seconds: float,
+    most: int,
 ) -> None:
     buffer = io.BytesIO()
     torch.save(
@@ -200,24 +261,26 @@ def _save(
             "marks": marks,
             "passes": passes,
             "seconds": seconds,
+            "most": most,
         },
         buffer,
     )
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, sealed(buffer.getvalue()))
 
 
 def _restore(
     path: Path, net: Supernet, optimizer: torch.optim.Optimizer, key: str, device: torch.device
-) -> tuple[list[float], list[float | None], int, float]:
+) -> tuple[list[float], list[float | None], int, float, int]:
     if not path.exists():
-        return [], [], 0, 0.0
+        return [], [], 0, 0.0, 0
     try:
-        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content = io.BytesIO(unsealed(path.read_bytes()))
+        saved: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
         if saved["key"] != key:
             raise RunError(f"{path} belongs to another training ({saved['key']}, not {key})")
         net.load_state_dict(saved["weights"], strict=False)
         optimizer.load_state_dict(saved["optimizer"])
-    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as e:
+    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as e:
         raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
     found = list(saved["losses"]), list(saved["marks"])
-    return *found, int(saved["passes"]), float(saved["seconds"])
+    return *found, int(saved["passes"]), float(saved["seconds"]), int(saved["most"])

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from noahnas.data import Split, Task
 from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
-from noahnas.files import write_atomic
+from noahnas.files import sealed, unsealed, write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.relax import check_mixture, decode, expected_params, mixture
 from noahnas.space import Arch, Space
@@ -270,14 +270,15 @@ class _State:
             "paths": paths,
         }
         torch.save(content, buffer)
-        write_atomic(self.path, buffer.getvalue())
+        write_atomic(self.path, sealed(buffer.getvalue()))
 
     def restore(self) -> list[tuple[float, list[int]]]:
         if not self.path.exists():
             return []
         device = next(self.net.parameters()).device
         try:
-            saved = torch.load(self.path, map_location=device, weights_only=True)
+            content = io.BytesIO(unsealed(self.path.read_bytes()))
+            saved = torch.load(content, map_location=device, weights_only=True)
             if saved["key"] != self.key:
                 raise StrategyError(f"{self.path} belongs to another search ({saved['key']})")
             self.net.load_state_dict(saved["weights"], strict=False)

@@ -21,10 +21,12 @@ from safetensors.torch import load_file, save_file
 
 import noahnas
 from noahnas import Arch, Space, diagnose
-from noahnas.cli import app, main
+from noahnas.__main__ import main
+from noahnas.cli import app
 from noahnas.cli.given import data_of
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
+from noahnas.files import read_sealed_json, sealed_json
 from noahnas.recipe import Recipe
 
 from .conftest import draw_images, invoke
@@ -80,7 +82,7 @@ def test_a_run_directory_holds_all_inputs_and_results(finished: tuple[Path, dict
     assert about["strategy_from"].startswith("noahnas ")
     assert about["classes"] == ["ant", "bee", "cat"]
     assert about["images"] == {"train": 36, "val": 12, "test": 12}
-    result = json.loads((root / "run" / "result.json").read_text())
+    result = read_sealed_json((root / "run" / "result.json").read_bytes())
     assert printed == {"run": "run"} | result
     assert set(result["cost"]) == {"supernet", "spread", "search", "retrain", "probe"}
     assert result["cost"]["search"]["passes"] == 10 * 12
@@ -392,7 +394,7 @@ def test_a_damaged_run_is_named_and_shows_no_traceback(
     if file == "study.journal":
         stages = json.loads((tmp_path / "run" / "stages.json").read_text())
         kept = {name: stages[name] for name in ("supernet", "spread")}
-        (tmp_path / "run" / "stages.json").write_text(json.dumps(kept))
+        (tmp_path / "run" / "stages.json").write_bytes(sealed_json(kept))
     done = run(*args)
     assert done.returncode == 2
     assert file in done.stderr
@@ -419,7 +421,7 @@ def test_a_run_begun_on_another_device_is_refused(
     shutil.copytree(root / "run", tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"device": "cuda"}))
+    (tmp_path / "run" / "run.json").write_bytes(sealed_json(about | {"device": "cuda"}))
     done = run("search", "--resume", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "was begun on cuda, this is cpu" in done.stderr

@@ -28,6 +28,7 @@ from noahnas.compare.winners import agreement, random_distance, usage
 from noahnas.data import Dataset, Split, Task
 from noahnas.errors import StrategyError
 from noahnas.evaluate import Result
+from noahnas.files import read_sealed_json
 from noahnas.progress import Progress
 from noahnas.report.comparison import number, p_value, sheets
 from noahnas.report.comparison_plots import plots
@@ -412,7 +413,7 @@ def test_one_strategy_may_take_part_twice_under_two_labels() -> None:
 
 def test_a_record_comes_back_as_it_was(whole: tuple[Path, str]) -> None:
     for path in sorted(whole[0].glob("searches/*/*/*/search.json"))[:2]:
-        values = json.loads(path.read_text())
+        values = read_sealed_json(path.read_bytes())
         record = Record.from_dict(values)
         assert json.loads(json.dumps(record.to_dict())) == values
         assert record.passes == sum(values["results"]["passes"])

@@ -117,7 +117,8 @@ def test_a_search_records_what_it_left_out(tmp_path: Path) -> None:
 def test_an_interrupted_check_ends_with_130_and_keeps_nothing_half_decoded(tmp_path: Path) -> None:
     draw_images(tmp_path / "pets", ["cat", "dog"], 400)
     wake = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code = f"{wake}from noahnas.cli import main; sys.argv[1:] = {['data', 'check', 'pets']}; main()"
+    argv = ["data", "check", "pets"]
+    code = f"{wake}from noahnas.__main__ import main; sys.argv[1:] = {argv}; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={"NOAHNAS_CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin", "OMP_NUM_THREADS": "1"},

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from noahnas import Space
 from noahnas.device import autocast, choose_precision, default_precision
 from noahnas.errors import NoahnasError
+from noahnas.files import sealed_json
 from noahnas.inputs import Inputs
 from noahnas.pipeline import resume, start
 from noahnas.recipe import Recipe
@@ -63,8 +64,8 @@ def test_a_run_records_its_precision_and_goes_on_in_it(tmp_path: Path, recipe: R
     assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bf16"
     stages = json.loads((tmp_path / "run" / "stages.json").read_text())
     (tmp_path / "run" / "result.json").unlink()
-    (tmp_path / "run" / "stages.json").write_text(
-        json.dumps({key: stages[key] for key in ("supernet", "spread", "search")})
+    (tmp_path / "run" / "stages.json").write_bytes(
+        sealed_json({key: stages[key] for key in ("supernet", "spread", "search")})
     )
     again = resume(tmp_path / "run")
     assert again["test"] == whole["test"]

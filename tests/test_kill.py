@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from noahnas import Space
+from noahnas.files import read_sealed_json
 from noahnas.study import Study
 
 SIZES = [
@@ -55,7 +55,7 @@ def told(run: Path) -> tuple[list[tuple[str, float]], dict[str, Any]]:
     """The sequence of (digest, score), and the result without its seconds and computed passes."""
     space = Space.load("tiny").bind(blocks=4, width=48)
     entries = Study.journal(run / "study.journal", space).entries()
-    result = json.loads((run / "result.json").read_text())
+    result = read_sealed_json((run / "result.json").read_bytes())
     for cost in result["cost"].values():
         del cost["seconds"]
         cost.pop("computed_passes", None)  # a kill in an ask parts what would be computed together

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noahnas.cli import main
+from noahnas.__main__ import main
 from noahnas.data import LoadOptions, load_data, micro_build, micro_earth, micro_vtab, tasks
 from noahnas.data.kept import digest
 from noahnas.data.micro_vtab import GROUPS, TASKS, fetch_micro_vtab

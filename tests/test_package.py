@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    ("errors", "progress", "files", "ranking"),
+    ("errors", "progress", "stopping", "files", "memory", "ranking"),
     ("registry",),
     ("space",),
     ("modules",),

@@ -106,7 +106,7 @@ def stepped(
     """Gradients of one step, its loss, and how many images it saw."""
     net, x, y = stirred(digits, space)
     optimizer = torch.optim.SGD(net.trainable().values(), lr=0.0)
-    loss, seen = _step(net, optimizer, x, y, plan, 0.0, "fp32")
+    loss, seen, *_ = _step(net, optimizer, x, y, plan, 0.0, "fp32")
     grads = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     return grads, loss.item(), seen
 

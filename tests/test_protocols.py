@@ -21,6 +21,7 @@ from noahnas.backbone import load_backbone
 from noahnas.cli.given import data_of
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
+from noahnas.files import sealed_json
 from noahnas.protocols.rows import parse_row
 from noahnas.protocols.table import Column, Score, Table, over_seeds, published
 from noahnas.recipe import Recipe
@@ -419,7 +420,7 @@ def test_rows_are_not_added_to_a_table_of_another_backbone(data: Path, tmp_path:
     path = tmp_path / "kitti/linear/seed-0/run.json"
     about = json.loads(path.read_text())
     about["digests"]["backbone"] = "0" * 16
-    path.write_text(json.dumps(about))
+    path.write_bytes(sealed_json(about))
     code, _, error = _short(data, tmp_path, "linear,lora-2")
     assert code == 2
     assert "not made with the same backbone: kitti/linear/seed-0 | kitti/lora-2/seed-0" in error

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from noahnas import Space
-from noahnas.cli import main
+from noahnas.__main__ import main
 from noahnas.errors import NoahnasError, SpaceError
 from noahnas.report.spaces import notes
 from noahnas.space import Budget, Choices, ModuleSpace, format_space, parse_space, shipped

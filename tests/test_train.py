@@ -100,9 +100,36 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     kept = (tmp_path / "s.ckpt").read_bytes()
     wild = replace(stage, lr=float("1e30"), warmup_epochs=0)
     (tmp_path / "wild").mkdir()
-    with pytest.raises(TrainingError, match="lower the learning rate"):
+    told = r"at step \d+ of 4 of epoch 1 the loss of Arch\(.*\) is nan; .* lower learning rate"
+    with pytest.raises(TrainingError, match=told):
         trained(digits, wild, tmp_path / "wild", space)
     assert (tmp_path / "s.ckpt").read_bytes() == kept
+
+
+def test_a_training_that_a_fault_made_infinite_goes_on_from_its_last_sound_epoch(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    """What one bad step of a machine spoils is not in the checkpoint."""
+    arch = Arch(lora=(2, 0, 0, 1))
+
+    def fit(path: Path, spoil: bool) -> TrainLog:
+        backbone = load_backbone("vit-digits")
+        net = build(backbone, arch, 5, stage, 0)
+
+        def report(progress: Progress) -> None:
+            if spoil and progress.done == 1:
+                with torch.no_grad():
+                    next(net.prompts.parameters()).fill_(float("nan"))
+
+        task = Task(digits, backbone.preprocess, torch.device("cpu"))
+        return train(net, task, digits.train, stage, name="x", plan=only(arch), seed=0,
+                     checkpoint=path, report=report)  # fmt: skip
+
+    whole = fit(tmp_path / "whole.ckpt", spoil=False)
+    told = r"at step 1 of 4 of epoch 2 the loss of Arch\(lora=.*the weights of epoch 1 are in"
+    with pytest.raises(TrainingError, match=told):
+        fit(tmp_path / "cut.ckpt", spoil=True)
+    assert fit(tmp_path / "cut.ckpt", spoil=False).losses == whole.losses
 
 
 def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:

@@ -90,6 +90,8 @@ def attend(
     read = torch.cat([read, *rows], dim=1) if rows else read  # (B, M, 2D)
     heads, size = attn.num_heads, width // attn.num_heads
     q = q if queries == q.shape[1] else q[:, :queries]  # (B, n, D)
+    if rows and torch.is_grad_enabled():  # a view would keep the keys and values for the backward
+        q = q.clone()  # (B, n, D)
     q = q.unflatten(-1, (heads, size)).transpose(1, 2)  # (B, H, n, d)
     k, v = read.unflatten(-1, (2, heads, size)).permute(2, 0, 3, 1, 4).unbind()  # 2 × (B, H, M, d)
     if hasattr(attn, "q_norm"):

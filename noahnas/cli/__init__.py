@@ -5,7 +5,6 @@ Command functions import what they need when they run: `noahnas --help` loads no
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,11 +14,10 @@ from noahnas.cli.compare import compare
 from noahnas.cli.data import data_app
 from noahnas.cli.diagnose import diagnose
 from noahnas.cli.imports import space_import
-from noahnas.cli.look import predict, strategies
+from noahnas.cli.look import plugins, predict, strategies
 from noahnas.cli.reproduce import reproduce_app
 from noahnas.cli.runs import retrain, search
 from noahnas.cli.space import space_app
-from noahnas.errors import NoahnasError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,21 +31,12 @@ app = typer.Typer(
 
     `noahnas search --data DIR --backbone vit_base_patch16_224.orig_in21k --space noah-vtab`""",
 )
-for command in (search, retrain, compare, diagnose, predict, strategies):
+for command in (search, retrain, compare, diagnose, predict, strategies, plugins):
     app.command()(command)
 space_app.command("import")(space_import)
 app.add_typer(space_app, name="space")
 app.add_typer(data_app, name="data")
 app.add_typer(reproduce_app, name="reproduce")
-
-
-def main() -> None:
-    """Run the command line; a user's mistake ends in one message and exit code 2."""
-    try:
-        app()
-    except NoahnasError as e:
-        sys.stderr.write(f"error: {e}\n")
-        sys.exit(2)
 
 
 def _version(wanted: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from noahnas.cli.screen import print_json, same_command, stopping, wide_console
+from noahnas.cli.screen import print_json, same_command, wide_console
+from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
@@ -84,8 +85,14 @@ def carry_out(
         return
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with stopping(same_command):
-        results = run_cells(out, plan, _watch, after)
+    with resumable(same_command) as heeding:
+
+        @contextmanager
+        def watch(name: str, number: int, total: int) -> Iterator[Report]:
+            with watched(f"[{number}/{total}] {name}") as report:
+                yield heeding(report)
+
+        results = run_cells(out, plan, watch, after)
     found = table(results)
     told = found.to_dict() | {"out": str(out), "runs": results}
     write_atomic(out / "table.json", (json_text(told, indent=2) + "\n").encode())
@@ -107,10 +114,6 @@ def watched(title: str) -> Iterator[Report]:
     console.print(title, highlight=False, markup=False)
     with ProgressView(console) as view:
         yield view.update
-
-
-def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]:
-    return watched(f"[{number}/{total}] {name}")
 
 
 def _print(found: Table, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""`noahnas predict` and `noahnas strategies`."""
+"""`noahnas predict`, `noahnas strategies` and `noahnas plugins`."""
 
 from __future__ import annotations
 
@@ -53,4 +53,36 @@ def strategies(as_json: Json = False) -> None:
     for row in rows:
         told = " ".join(f"{key}={value}" for key, value in row["options"].items()) or "none"
         table.add_row(row["name"], row["summary"], told, row["from"])
+    Console().print(table)
+
+
+def plugins(
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Those alone that others brought.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List all that is plugged in, and the package that brings each; imports none of it.
+
+    A strategy, module or data source runs its package's code when it is used. A run directory holds
+    no code: it names plug-ins, which are looked up here.
+    """
+    from noahnas import registry
+
+    rows: list[dict[str, str]] = []
+    for kind in ("strategies", "modules", "data"):
+        group = f"noahnas.{kind}"
+        for name, point in registry.installed(group).items():
+            brought = registry.origin(group, name)
+            if not foreign or brought.partition(" ")[0] != "noahnas":
+                rows.append({"kind": kind, "name": name, "code": point.value, "from": brought})
+    if as_json:
+        print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("kind", "name", "code", "from")
+    for row in rows:
+        table.add_row(*row.values())
     Console().print(table)

@@ -37,6 +37,7 @@ from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
+    from noahnas.space import Arch
 
 
 def search(
@@ -162,7 +163,7 @@ def retrain(
     if not run and not arch:
         raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
-    chosen = Arch.load(arch) if arch else Arch.load(_winner(run or Path()))
+    chosen = Arch.load(arch) if arch else _winner(run or Path())
     known = of.recipe if of and not recipe else Recipe.load(recipe or "default")
     inputs = Inputs(
         data=data_of(data) if data else of.data if of else DEFAULT_DATA,
@@ -195,10 +196,17 @@ def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) 
         Console().print(result_table(result, str(out)))
 
 
-def _winner(run: Path) -> Path:
+def _winner(run: Path) -> Arch:
+    """What a run's search found, or the architecture that it retrained."""
+    from noahnas.rundir import RunDirectory
+    from noahnas.space import Arch
+
+    found = RunDirectory.open(run)
     if not (run / "best.yaml").is_file():
         raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
-    return run / "best.yaml"
+    if "space" not in found.about["inputs"]:
+        return Arch.from_dict(found.about["inputs"].get("arch", {}))
+    return Arch.from_dict(found.read_json("stages.json", "search")["search"]["arch"])
 
 
 def _new_out(name: str) -> Path:

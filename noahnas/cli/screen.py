@@ -1,9 +1,8 @@
-"""What commands show: progress while they work, JSON, and how an interruption ends them."""
+"""What commands show: progress while they work, JSON, and how to go on after an interruption."""
 
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,37 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from noahnas.stopping import resumable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from noahnas.progress import Report
 
-INTERRUPTED = 130  # exit code, as shells have it
 Told = Callable[[], str]  # what to do after an interruption; "" = nothing
 
 
 @contextmanager
-def stopping(told: Told) -> Iterator[None]:
-    """End the command on Ctrl-C or SIGTERM with one line, which says what to do, and exit 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write("; ".join(filter(None, ("interrupted", told()))) + "\n")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
 def working(told: Told) -> Iterator[Report]:
-    """Long work that may be interrupted (`stopping`); what it reports is shown on stderr."""
+    """Long work that may be interrupted; what it reports is shown on stderr."""
     import optuna
     from rich.console import Console
 
     from noahnas.report.progress import ProgressView
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with stopping(told), ProgressView(Console(stderr=True)) as view:
-        yield view.update
+    with resumable(told) as heeding, ProgressView(Console(stderr=True)) as view:
+        yield heeding(view.update)
 
 
 def resumed_by(command: str, out: Path) -> Told:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +114,7 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     place.path.mkdir(parents=True, exist_ok=True)
     inputs, task = loaded.inputs, loaded.fed(loaded.inputs.recipe.search)
     net = loaded.supernet(space)
-    if not (place.path / STAGES).is_file():
+    if not (place.path / STAGES).is_file() or not (place.path / SUPERNET).is_file():
         passes = 0 if inputs.supernet else _training(loaded)
         report = grid.part(place.path.name, passes)
         place.write_json(STAGES, {"supernet": supernet_stage(place, loaded, net, space, report)})
@@ -192,7 +191,7 @@ def _search(
         outcome.front.to_dict() if outcome.front else None,
     )
     write_atomic(place / "best.yaml", outcome.best.arch.to_yaml().encode())
-    write_atomic(place / SEARCHED, (json.dumps(record.to_dict()) + "\n").encode())
+    RunDirectory(place).write_json(SEARCHED, record.to_dict())
     (place / "search.ckpt").unlink(missing_ok=True)
     return record
 

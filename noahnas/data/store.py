@@ -31,6 +31,7 @@ from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Notes, Split, che
 from noahnas.data.image import Pixels, UnreadableImageError, read_pixels
 from noahnas.data.overlap import picture_key, refuse, shared
 from noahnas.errors import DataError
+from noahnas.files import read_sealed_json, sealed_json
 from noahnas.progress import Progress
 
 FORMAT = 1  # of the store; a new one makes old directories unused
@@ -152,7 +153,7 @@ def _open(
 ) -> Dataset | None:
     """The set that a directory holds; None if it is damaged."""
     try:
-        about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+        about = read_sealed_json((folder / "set.json").read_bytes())
         height, width = options.size
         labels = {split: np.array(about["labels"][split], np.int64) for split in SPLITS}
         shape = (sum(len(found) for found in labels.values()), 3, height, width)
@@ -230,7 +231,7 @@ def _decode(
             "overlap": overlap,
             "kept": fixed,
         }
-        (beside / "set.json").write_text(json.dumps(about), encoding="utf-8")
+        (beside / "set.json").write_bytes(sealed_json(about, indent=None))
         try:
             beside.rename(folder)
         except OSError:

@@ -1,0 +1,368 @@
+"""Every fault that a run is to survive, done to real processes; the table of docs/reliability.md.
+
+    python benchmarks/faults.py --kills 50
+
+A round starts a search and kills it with SIGKILL in each of its stages, resuming it after each
+kill, to its end; the sequence of trials and the result must be those of an undisturbed run. The
+other faults follow. What is done stands in benchmarks/results/faults.json and is not repeated: the
+same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from noahnas import Space
+from noahnas.errors import NoahnasError
+from noahnas.files import read_sealed_json, sealed_json, write_atomic
+from noahnas.pipeline import resume
+from noahnas.study import Study
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results/faults.json"
+PAGE = ROOT / "docs/reliability.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+SIZES = ["--backbone", "vit-digits", "--trials", "30", "--supernet-epochs", "8",
+         "--retrain-epochs", "8"]  # fmt: skip
+STAGES = ("data cache", "supernet training", "search", "retraining", "report")
+MOMENTS = 40  # of Ctrl-C
+Record = dict[str, Any]
+
+
+def pictures(folder: Path) -> Path:
+    """600 images of three classes; decoding them takes a moment."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (folder / name).mkdir(parents=True)
+        for i in range(200):
+            image = rng.integers(0, 90, (48, 48, 3), dtype=np.uint8)
+            image[:, label * 16 : label * 16 + 16] += 150
+            Image.fromarray(image).save(folder / name / f"{i:03}.png")
+    return folder
+
+
+class Work:
+    """A directory with the data, a cache of its own and an undisturbed run."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.environment["NOAHNAS_CACHE"] = os.environ["NOAHNAS_CACHE"] = str(place / "cache")
+        self.data = place / "pictures"
+        if not self.data.exists():
+            pictures(self.data)
+        self.whole = place / "whole"
+        if not (self.whole / "result.json").exists():
+            shutil.rmtree(self.whole, ignore_errors=True)
+            done = self.run(*self.search(self.whole))
+            assert done.returncode == 0, done.stderr
+
+    def search(self, out: Path, *more: str) -> list[str]:
+        """The arguments of a new search."""
+        return ["search", "--out", str(out), "--data", str(self.data), *SIZES, *more]
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """A process that was started."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "noahnas", *args], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=self.environment,
+            # A shell's background job ignores SIGINT, and its children would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """A process that has ended."""
+        process = self.begin(*args)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess([*args], process.returncode, out, err)
+
+    def fresh(self, name: str) -> Path:
+        """A place where nothing is."""
+        shutil.rmtree(self.place / name, ignore_errors=True)
+        return self.place / name
+
+    def copy(self, name: str) -> Path:
+        """A copy of the undisturbed run."""
+        return Path(shutil.copytree(self.whole, self.fresh(name)))
+
+
+def told(run: Path) -> tuple[list[tuple[str, float]], Record]:
+    """The sequence of trials, and the result without what a clock measured."""
+    space = Space.load("tiny").bind(blocks=4, width=48)
+    entries = Study.journal(run / "study.journal", space).entries()
+    result = read_sealed_json((run / "result.json").read_bytes())
+    for cost in result["cost"].values():
+        cost.pop("seconds", None)
+        cost.pop("computed_passes", None)  # a kill in an ask parts what is computed together
+    return [(e.proposal.arch.digest, e.result.accuracy) for e in entries if e.result], result
+
+
+# --- kill -9 ---------------------------------------------------------------------------------
+
+
+def reached(work: Work, run: Path, stage: str, rng: random.Random) -> Callable[[], bool]:
+    """Tells when a run has come to a moment of a stage."""
+    trial = rng.randrange(1, 30)
+
+    def search() -> bool:
+        journal = run / "study.journal"
+        return journal.exists() and journal.read_bytes().count(b'"state":1') >= trial
+
+    def report() -> bool:
+        stages = run / "stages.json"
+        return stages.exists() and "retrain" in stages.read_text()
+
+    return {
+        "data cache": lambda: bool(list((work.place / "cache").glob("images/.*"))),
+        "supernet training": (run / "supernet.ckpt").exists,
+        "search": search,
+        "retraining": (run / "retrain.ckpt").exists,
+        "report": report,
+    }[stage]
+
+
+def round_of_kills(work: Work, number: int) -> Record:
+    """A search that is killed in each stage and resumed to its end."""
+    rng = random.Random(number)
+    run, kills = work.fresh(f"killed-{number}"), []
+    shutil.rmtree(work.place / "cache", ignore_errors=True)
+    for stage in STAGES:
+        begun = (run / "run.json").exists()
+        if not begun:
+            shutil.rmtree(run, ignore_errors=True)
+        process = work.begin(*(("search", "--resume", str(run)) if begun else work.search(run)))
+        ready = reached(work, run, stage, rng)
+        while not ready() and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        _, err = process.communicate()
+        kills.append({"stage": stage, "hit": process.returncode == -signal.SIGKILL})
+        if process.returncode not in (0, -signal.SIGKILL):
+            return {"kills": kills, "same": False, "said": err[-500:]}
+    begun = (run / "run.json").exists()
+    done = work.run(*(("search", "--resume", str(run)) if begun else work.search(run)))
+    same = done.returncode == 0 and told(run) == told(work.whole)
+    left = [str(path) for path in run.rglob(".*.tmp")]
+    if same and not left:
+        shutil.rmtree(run)
+    return {"kills": kills, "same": same, "left": left, "said": done.stderr[-500:] * (not same)}
+
+
+# --- the other faults: each returns what happened, and whether nothing was lost ---------------
+
+Happened = tuple[str, bool]
+
+
+def interrupted(work: Work) -> Happened:
+    """Ctrl-C at random moments from the start of Python on, then resumed."""
+    rng, codes, odd = random.Random(0), [], 0
+    run, begin = work.fresh("interrupted"), time.monotonic()
+    work.run(*work.search(run))
+    whole = time.monotonic() - begin
+    for _ in range(MOMENTS):
+        run = work.fresh("interrupted")
+        process = work.begin(*work.search(run))
+        time.sleep(rng.uniform(0.1, whole))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+        begun, hint = (run / "run.json").exists(), f"--resume {run}" in err
+        codes.append(130 if process.returncode == -signal.SIGINT else process.returncode)
+        odd += process.returncode > 0 and ("Traceback" in err or (begun and not hint))
+    done = work.run("search", "--resume", str(run)) if (run / "run.json").exists() else None
+    same = done is None or (done.returncode == 0 and told(run) == told(work.whole))
+    ends = {code: codes.count(code) for code in sorted(set(codes))}
+    text = ", ".join(f"exit {code} {count} times" for code, count in ends.items())
+    return f"{text}; the last one resumed to the same result", same and not odd and 2 not in ends
+
+
+def terminated(work: Work) -> Happened:
+    """SIGTERM while the supernet is trained, then resumed."""
+    run = work.fresh("terminated")
+    process = work.begin(*work.search(run))
+    while not (run / "supernet.ckpt").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    ok = process.returncode == 130 and f"noahnas search --resume {run}" in err
+    done = work.run("search", "--resume", str(run))
+    same = done.returncode == 0 and told(run) == told(work.whole)
+    return f"exit {process.returncode}, the command that goes on is printed; resumed", ok and same
+
+
+def two_at_once(work: Work) -> Happened:
+    """A second process on a run whose first is stopped, then killed."""
+    run = work.fresh("two")
+    first = work.begin(*work.search(run))
+    while not (run / "supernet.ckpt").exists():
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = work.run("search", "--resume", str(run))
+    first.kill()
+    first.communicate()
+    third = work.run("search", "--resume", str(run))
+    refused = second.returncode == 2 and "another process is at work" in second.stderr
+    same = third.returncode == 0 and told(run) == told(work.whole)
+    return "the second is refused; once the first is killed, another goes on", refused and same
+
+
+def damaged(work: Work) -> Happened:
+    """Each file cut short and with one bit flipped, at several places."""
+    found = tried = 0
+    rng = random.Random(0)
+    for name in ("run.json", "stages.json", "supernet.safetensors", "study.journal"):
+        for how in range(6):
+            run = work.copy("damaged")
+            (run / "result.json").unlink()
+            stages = read_sealed_json((run / "stages.json").read_bytes())
+            kept = {key: stages[key] for key in ("supernet", "spread")}
+            (run / "stages.json").write_bytes(sealed_json(kept))
+            content = bytearray((run / name).read_bytes())
+            if how == 0 and name != "study.journal":
+                del content[len(content) // 2 :]
+            else:
+                content[rng.randrange(len(content) - 1)] ^= 1 << rng.randrange(8)
+            (run / name).write_bytes(content)
+            tried += 1
+            try:
+                resume(run)
+            except NoahnasError as e:
+                found += name in str(e) and "damaged" in str(e)
+    for file in (work.place / "cache/images").glob("*/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        tried += 1
+        done = work.run("data", "check", str(work.data), "--no-sheet", "--size", "16")
+        found += done.returncode == 0 and "decoding anew" in done.stderr
+        break
+    said = f"{found} of {tried} found by digest and named: a run's are refused, a cache is rebuilt"
+    return said, found == tried
+
+
+def full_disk(work: Work) -> Happened:
+    """20 KB left of a file system of 4 MB; then all of it."""
+    disk = work.fresh("disk")
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "t", str(disk)], check=True)
+    try:
+        (disk / "ballast").write_bytes(bytes(4 * 2**20 - 20_480))
+        run = disk / "run"
+        first = work.run(*work.search(run))
+        half = [p for p in run.iterdir() if p.name not in ("run.json", "run.lock")]
+        (disk / "ballast").unlink()
+        second = work.run("search", "--resume", str(run))
+        ok = first.returncode == 2 and "No space left" in first.stderr and not half
+        same = second.returncode == 0 and told(run) == told(work.whole)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    return "exit 2, the file is named, nothing half-written; with room it goes on", ok and same
+
+
+def read_only(work: Work) -> Happened:
+    """A file system that is mounted read-only."""
+    disk = work.fresh("disk")
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "t", str(disk)], check=True)
+    try:
+        done = work.run(*work.search(disk / "run"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    ok = done.returncode == 2 and "Read-only file system" in done.stderr
+    return "exit 2 before anything is trained", ok and "Traceback" not in done.stderr
+
+
+def diverged(work: Work) -> Happened:
+    """A learning rate of 1e30 after an epoch of warm-up."""
+    recipe = work.place / "wild.yaml"
+    recipe.write_text(
+        "name: wild\ndescription: diverges\npolicy: paper\ntrials: 4\nbatch: 4\n"
+        "supernet: {epochs: 3, lr: 1e30, batch_size: 64, warmup_epochs: 1}\n"
+        "retrain: {epochs: 1, lr: 1e-3, batch_size: 64}\n"
+    )
+    run = work.fresh("wild")
+    args = ["--data", str(work.data), "--backbone", "vit-digits", "--recipe", str(recipe)]
+    done = work.run("search", "--out", str(run), *args)
+    ok = done.returncode == 2 and "the loss of Arch(" in done.stderr and "at step" in done.stderr
+    kept = (run / "run.json").exists() and (run / "supernet.ckpt").exists()
+    return "exit 2, step and architecture named; the last sound epoch is kept", ok and kept
+
+
+FAULTS: dict[str, Callable[[Work], Happened]] = {
+    f"Ctrl-C at {MOMENTS} random moments": interrupted,
+    "SIGTERM": terminated,
+    "two searches in one run directory": two_at_once,
+    "files cut short, one bit flipped": damaged,
+    "a full disk": full_disk,
+    "a read-only disk": read_only,
+    "a loss that is not finite": diverged,
+}
+
+
+def table(found: Record) -> str:
+    """The faults as Markdown."""
+    rounds = found["rounds"]
+    kills = [kill for one in rounds.values() for kill in one["kills"] if kill["hit"]]
+    lines = ["| fault | what happened | nothing lost |", "|---|---|---|"]
+    for stage in STAGES:
+        count = sum(kill["stage"] == stage for kill in kills)
+        same = all(one["same"] and not one.get("left") for one in rounds.values())
+        what = f"{count} times; resumed, each to the trials and the result of an undisturbed run"
+        lines.append(f"| `kill -9` in: {stage} | {what} | {'yes' if same else '**no**'} |")
+    for name, (what, ok) in found["faults"].items():
+        lines.append(f"| {name} | {what} | {'yes' if ok else '**no**'} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Do what is not done, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "noahnas-faults")
+    parser.add_argument("--table", action="store_true", help="Write the table of what is done.")
+    options = parser.parse_args()
+    found: Record = {"rounds": {}, "faults": {}}
+    if RESULTS.exists():
+        found = json.loads(RESULTS.read_text())
+
+    def keep() -> None:
+        write_atomic(RESULTS, (json.dumps(found, indent=1) + "\n").encode())
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{after}")
+
+    if not options.table:
+        options.work.mkdir(parents=True, exist_ok=True)
+        work = Work(options.work)
+        for name, fault in FAULTS.items():
+            if name not in found["faults"]:
+                found["faults"][name] = fault(work)
+                print(name, found["faults"][name], flush=True)
+                keep()
+        number = 0
+        while sum(k["hit"] for r in found["rounds"].values() for k in r["kills"]) < options.kills:
+            if str(number) not in found["rounds"]:
+                found["rounds"][str(number)] = round_of_kills(work, number)
+                print("round", number, found["rounds"][str(number)], flush=True)
+                keep()
+            number += 1
+    keep()
+
+
+if __name__ == "__main__":
+    main()

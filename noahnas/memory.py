@@ -1,0 +1,59 @@
+"""Memory that runs out: the work is done again with half as many images at a time."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from noahnas.errors import OutOfMemoryError
+
+T = TypeVar("T")
+TOLD = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+logger = logging.getLogger(__name__)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in TOLD)
+
+
+def halving(work: Callable[[int], T], images: int, what: str) -> tuple[T, int]:
+    """Do `work`, which takes the number of images at a time; half as many while memory runs out.
+
+    `work` must leave nothing behind when it fails. Each halving is told as a warning.
+
+    Args:
+        work: what to do.
+        images: how many at a time, at first.
+        what: the work's name, in messages.
+
+    Returns:
+        What `work` returned, and the number of images with which it did.
+
+    Raises:
+        OutOfMemoryError: if memory runs out with one image at a time.
+    """
+    while True:
+        try:
+            return work(images), images
+        except (MemoryError, RuntimeError) as e:
+            if not ran_out(e):
+                raise
+            said = str(e).strip().partition("\n")[0] or "no memory left"
+        # Out of the handler: the error no longer holds the tensors of the frames it came through.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if images <= 1:
+            raise OutOfMemoryError(
+                f"{what}: memory ran out with one image at a time ({said}); free some, or choose "
+                "a smaller backbone or --precision bf16"
+            )
+        images //= 2
+        logger.warning("%s: memory ran out; going on with %d images at a time", what, images)

@@ -1,0 +1,97 @@
+"""Where memory runs out, work goes on with half as many images at a time, and says so."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from noahnas.errors import OutOfMemoryError
+from noahnas.memory import halving
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from dataclasses import replace
+import torch
+from noahnas import Arch
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, Split, Task, load_data
+from noahnas.evaluate import evaluate
+from noahnas.memory import halving
+from noahnas.policy import only
+from noahnas.recipe import Stage
+from noahnas.train import build, train
+
+torch.set_num_threads(1)
+what, megabytes, place = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+arch, backbone = Arch(lora=(2, 0, 0, 1)), load_backbone("vit-digits")
+data = load_data("digits", LoadOptions((16, 16)))
+many = Split(data.train.images.repeat(8, 1, 1, 1), data.train.labels.repeat(8))
+task = Task(replace(data, val=many), backbone.preprocess, torch.device("cpu"))
+net = build(backbone, arch, 5, Stage(1, 1e-3, 8), 0)
+stage = Stage(epochs=2, lr=1e-3, batch_size=1600)
+
+def work(size, name):
+    if what == "train":
+        log = train(net, task, many, replace(stage, batch_size=size), name="x", plan=only(arch),
+                    seed=0, checkpoint=place / name)
+        return log.losses
+    return evaluate(net, arch, task, batch_size=size).loss
+
+if what == "train":  # libraries take what they need
+    one = Split(many.images[:64], many.labels[:64])
+    train(net, task, one, Stage(1, 0.0, 32), name="w", plan=only(arch), seed=0,
+          checkpoint=place / "warm")
+else:
+    work(32, "warm")
+if megabytes:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    now = next(int(line.split()[1]) for line in lines if line.startswith("VmSize")) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (now + megabytes * 2**20,) * 2)
+if what == "train":
+    print(work(1600, "limited" if megabytes else "free"))
+else:
+    print(halving(lambda size: work(size, ""), 1600, "search")[0])
+"""
+
+
+def limited(what: str, megabytes: int, place: object) -> tuple[str, str]:
+    code = [sys.executable, "-c", LIMITED, what, str(megabytes), str(place)]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does")
+@pytest.mark.parametrize(("what", "megabytes"), [("train", 120), ("evaluate", 40)])
+def test_where_the_system_gives_no_more_memory_batches_are_halved(
+    what: str, megabytes: int, tmp_path: object
+) -> None:
+    free, said = limited(what, 0, tmp_path)
+    assert said == ""
+    found, said = limited(what, megabytes, tmp_path)
+    assert "memory ran out; going on with 800 images at a time" in said
+    pairs = zip(free.strip("()\n").split(","), found.strip("()\n").split(","), strict=True)
+    for a, b in pairs:
+        assert float(b) == pytest.approx(float(a), abs=1e-4)
+
+
+def test_one_image_too_many_is_told_in_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    sizes: list[int] = []
+
+    def work(size: int) -> None:
+        sizes.append(size)
+        raise MemoryError
+
+    with caplog.at_level(logging.WARNING), pytest.raises(OutOfMemoryError, match="one image"):
+        halving(work, 6, "search")
+    assert sizes == [6, 3, 1]
+    assert len(caplog.messages) == 2
+
+
+def test_another_error_is_not_taken_for_it() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        halving(lambda _: (_ for _ in ()).throw(RuntimeError("shapes differ")), 4, "search")
