@@ -120,8 +120,8 @@ def watched(title: str) -> Iterator[Report]:
         yield view.update
 
 
-def _watch(name: str, number: int, total: int) -> AbstractContextManager[Report]:
-    return watched(f"[{number}/{total}] {name}")
+def _watch(cell: Cell, why: str, number: int, total: int) -> AbstractContextManager[Report]:
+    return watched(f"[{number}/{total}] {cell.name}{f' · {why}' if why else ''}")
 
 
 def _print(found: Table, out: Path) -> None:
