@@ -7,75 +7,105 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noahnas.cli.options import stopping
+from noahnas.cli.options import Device, Json, OnError, Precision, Threads, stopping
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.protocols.cells import Cell, Settings
     from noahnas.protocols.runs import After
     from noahnas.protocols.table import Table
+    from noahnas.space import Space
 
 MOST = 1000  # seeds or shots in a range
 
 
-def settings_of(
-    name: str,
-    rows: str | None,
-    seeds: str | None,
-    habit: str,
-    recipe: str | None,
-    backbone: str | None,
-    space: str | None,
-    budget: str | None,
-    on_error: str,
-    device: str,
-    precision: str,
-    threads: int | None,
-) -> Settings:
+@dataclass(frozen=True)
+class Asked:
+    """The options that all experiments take."""
+
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 0, 0-2 or 0,3. [default: the recipe's]")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", help="Hyper-parameters, a YAML file. [default: the experiment's own]"
+        ),
+    ] = None
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="As in search. [default: the recipe's]")
+    ] = None
+    space: Annotated[
+        str | None, typer.Option("--space", help="As in search. [default: the recipe's]")
+    ] = None
+    budget: Annotated[
+        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
+    ] = None
+    on_error: OnError = "stop"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    threads: Threads = None
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory of the runs. [default: runs/reproduce-EXPERIMENT]"),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the runs, and train nothing.")
+    ] = False
+    as_json: Json = False
+
+
+def settings_of(name: str, asked: Asked, rows: str | None, habit: str) -> Settings:
     """What all cells share, from options; the recipe fills in those that are not given."""
     from noahnas.cli.given import file_of
     from noahnas.protocols.cells import protocol_of, settle
     from noahnas.protocols.rows import DEFAULT, parse_row
     from noahnas.recipe import Recipe
-    from noahnas.space import Space
-    from noahnas.space.budget import params_amount
 
     if habit not in ("honest", "paper"):
         raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
-    followed = Recipe.load(recipe or name)
+    followed = Recipe.load(asked.recipe or name)
     protocol = protocol_of(followed, name)
-    chosen = Space.load(space or protocol.space)
-    if budget:
-        try:
-            chosen = chosen.with_budget(params_amount(budget))
-        except ValueError as e:
-            raise typer.BadParameter(str(e), param_hint="--budget") from None
     return settle(
         followed,
         name,
         [parse_row(row, protocol) for row in (words(rows) if rows else DEFAULT)],
-        numbers(seeds, "--seeds") if seeds else protocol.seeds,
-        backbone=file_of(backbone or protocol.backbone),
-        space=chosen,
+        numbers(asked.seeds, "--seeds") if asked.seeds else protocol.seeds,
+        backbone=file_of(asked.backbone or protocol.backbone),
+        space=chosen_space(asked.space or protocol.space, asked.budget),
         paper=habit == "paper",
-        on_error=on_error,
-        device=device,
-        precision=precision,
-        threads=threads,
+        on_error=asked.on_error,
+        device=asked.device,
+        precision=asked.precision,
+        threads=asked.threads,
     )
+
+
+def chosen_space(name: str, budget: str | None) -> Space:
+    """A space by name or path, under another budget if one is given."""
+    from noahnas.space import Space
+    from noahnas.space.budget import params_amount
+
+    space = Space.load(name)
+    if not budget:
+        return space
+    try:
+        return space.with_budget(params_amount(budget))
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint="--budget") from None
 
 
 def carry_out(
     out: Path,
     plan: Sequence[Cell],
     table: Callable[[Any], Table],
-    as_json: bool,
-    dry_run: bool,
+    asked: Asked,
     after: After = lambda *_: None,
 ) -> None:
     """Do what is not done, write the table beside the runs, print it."""
@@ -85,11 +115,11 @@ def carry_out(
     from noahnas.protocols.runs import check_begun, check_place, run_cells, state
 
     check_place(out)
-    if dry_run:
+    if asked.dry_run:
         check_begun(out, plan)
         states = {cell.name: state(out / cell.name) for cell in plan}
         lines = [f"{name}: {told}" for name, told in states.items()]
-        typer.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        typer.echo(json.dumps(states, indent=2) if asked.as_json else "\n".join(lines))
         return
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -101,7 +131,7 @@ def carry_out(
     text = json.dumps(told, indent=2, ensure_ascii=False)
     write_atomic(out / "table.json", (text + "\n").encode())
     write_atomic(out / "table.md", found.to_markdown().encode())
-    if as_json:
+    if asked.as_json:
         typer.echo(text)
     else:
         _print(found, out)
