@@ -29,14 +29,14 @@ KINDS = {  # row → kind
 }
 SINGLES = ("adapter", "lora", "vpt")  # rows of one module at equal budget
 TITLES = {
-    "linear": "classifier alone",
+    "linear": "the classifier alone",
     "full": "all weights",
-    "adapter": "adapter, equal budget",
-    "lora": "LoRA, equal budget",
-    "vpt": "VPT, equal budget",
-    "max": "largest feasible",
-    "middle": "middle",
-    "feasible": "random feasible",
+    "adapter": "adapter at equal budget",
+    "lora": "LoRA at equal budget",
+    "vpt": "VPT at equal budget",
+    "max": "the largest feasible design",
+    "middle": "the middle design",
+    "feasible": "a random feasible design",
     "random": "random search",
     "noah": "NOAH (evolution)",
 }
