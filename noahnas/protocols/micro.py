@@ -164,7 +164,7 @@ def _tried(
     return [
         Cell(
             figure.task,
-            Row(label, row.kind),
+            Row(label, shown.kind),
             seed,
             replace(
                 inputs, recipe=at_rate(inputs.recipe, rate), seed=seed, arch=arch, held_out=True
