@@ -34,7 +34,8 @@ RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, or a YAML file.",
+        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, micro-vtab (and "
+        "-tenth, -twentieth, -paper), or a YAML file.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
