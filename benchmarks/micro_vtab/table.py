@@ -11,7 +11,7 @@ Parts, by default all but `vit-s`:
 - `cheaper`  the cheaper recipes on all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
 
-Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer tasks,
+Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
 so that two processes can share a part. After each part the table, its plots and every run's result
 are copied to `benchmarks/micro_vtab/results`.
 """

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from noahnas.backbone import load_backbone
 from noahnas.compare.progress import Grid
-from noahnas.data.micro_vtab import NAME, TASKS
+from noahnas.data.micro_vtab import NAME
 from noahnas.errors import NoahnasError
 from noahnas.export import BEST
 from noahnas.files import write_atomic
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.designs import design, row_of
-from noahnas.protocols.micro import Asked, merged, remember
+from noahnas.protocols.micro import Asked, bound, merged, remember
 from noahnas.protocols.micro_table import summary
 from noahnas.protocols.prices import measured, passes, seconds
 from noahnas.protocols.runs import check_begun, check_place, finished, run_cells, state
@@ -84,9 +83,8 @@ def preview(out: Path, asked: Asked) -> dict[str, Any]:
     check_place(out)
     plan = asked.plan()
     check_begun(out, merged(out, asked).plan())
-    model: Any = load_backbone(asked.settings.backbone).model
     task = asked.figures[0].task
-    space = asked.settings.space.bind(model, classes=len(TASKS[task].classes))
+    space = bound(asked.settings, task)
     speeds = measured(plan, design(row_of("middle"), space, task, 0))
     done = finished(out, plan)
     cells: dict[str, dict[str, Any]] = {
@@ -99,14 +97,14 @@ def preview(out: Path, asked: Asked) -> dict[str, Any]:
         for cell in plan
     }
     todo = [cell for cell in cells.values() if cell["state"] != "done"]
-    bound = binding(space)
+    bind = binding(space)
     return {
         "cells": cells,
         "binding": {
             "params": space.limits[1],
-            "infeasible": 1 - bound.share,
-            "draws": bound.draws,
-            "largest_feasible": bound.largest_feasible,
+            "infeasible": 1 - bind.share,
+            "draws": bind.draws,
+            "largest_feasible": bind.largest_feasible,
         },
         "passes_a_second": {kind: round(1 / each) for kind, each in speeds.items()},
         "to_do": {
@@ -133,5 +131,5 @@ def check(asked: Asked) -> None:
             f"the space '{space.name}' has no budget, by which rows are made equal; give one, such "
             "as --budget 43.1k"
         )
-    model: Any = load_backbone(asked.settings.backbone).model
-    space.bind(model, classes=len(TASKS[asked.figures[0].task].classes)).check_budget()
+    for task in dict.fromkeys(figure.task for figure in asked.figures):
+        bound(asked.settings, task).check_budget()

@@ -72,6 +72,7 @@ def rated(row: Row) -> str:
     return MIXED if mixed(row) else row.kind
 
 
+@lru_cache(maxsize=1024)  # a table asks for each several times, and counting takes a second
 def design(row: Row, space: Space, task: str, seed: int) -> Arch:
     """The architecture of a row that is not searched.
 

@@ -7,7 +7,7 @@ searches of that seed share; then a run for each row and seed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from noahnas.errors import NoahnasError, RunError, unknown
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
 from noahnas.protocols.cells import Cell, Settings, at_rate
-from noahnas.protocols.designs import design, mixed, rated, row_of
+from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory
@@ -54,18 +54,27 @@ class Asked:
         """What a row follows."""
         return self.recipes[row.recipe] if row.recipe else self.settings.recipe
 
-    def plan(self, figures: Iterable[Figure] | None = None) -> list[Cell]:
-        """The cells of some figures (all of them if None) and of what they need, in order."""
-        bound: dict[str, Space] = {}
-        model: Any = load_backbone(self.settings.backbone).model
+    def plan(self) -> list[Cell]:
+        """The cells of the figures and of what they need, in order."""
+        spaces: dict[str, Space] = {}
         cells: dict[str, Cell] = {}
-        for figure in self.figures if figures is None else figures:
-            if figure.task not in bound:
-                classes = len(TASKS[figure.task].classes)
-                bound[figure.task] = self.settings.space.bind(model, classes=classes)
-            for cell in _cells(self, figure, bound[figure.task]):
+        for figure in self.figures:
+            if figure.task not in spaces:
+                spaces[figure.task] = bound(self.settings, figure.task)
+            for cell in _cells(self, figure, spaces[figure.task]):
                 cells.setdefault(cell.name, cell)
         return list(cells.values())
+
+
+def bound(settings: Settings, task: str) -> Space:
+    """The space on the backbone; with the task's classes where the budget counts the classifier.
+
+    Otherwise all tasks have the same space, and what is found out about it serves all.
+    """
+    model: Any = load_backbone(settings.backbone).model
+    budget = settings.space.budget
+    classes = len(TASKS[task].classes) if budget and budget.head else None
+    return settings.space.bind(model, classes=classes)
 
 
 def tasks_of(words: Sequence[str]) -> list[str]:
@@ -223,8 +232,6 @@ def remember(out: Path, asked: Asked) -> None:
 
 def order(figure: Figure) -> tuple[int, int, str, int]:
     """Tasks in the table's order, rows in theirs, other recipes after the table's own."""
-    from noahnas.protocols.designs import KINDS
-
     base, _, label = figure.row.partition("@")
     return list(TASKS).index(figure.task), list(KINDS).index(base), label, figure.seed
 

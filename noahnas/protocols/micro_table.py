@@ -8,23 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from noahnas.backbone import load_backbone
-from noahnas.compare.statistics import FEW
 from noahnas.compare.winners import usage
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.protocols.answers import Scores, differences, half_width
 from noahnas.protocols.cells import best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
-from noahnas.protocols.micro import NAME, Asked, Figure
+from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
+from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
 from noahnas.protocols.runs import finished
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
 
 CHARGED = ("supernet", "search", "retrain")  # stages of a run that its row is charged
-SEARCHED = "noah"  # the row that is compared with the others
-NEAR = 0.02  # of the budget: a winner that leaves no more of it unused has used it up
 
 
 def summary(out: Path, asked: Asked) -> dict[str, Any]:
@@ -45,7 +42,7 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         for name in names
         if name in scores
     }
-    space = _bound(asked, tasks[0])
+    space = bound(asked.settings, tasks[0])
     others = [n for n in rows if n not in (*SINGLES, "feasible") and "@" not in n and n != SEARCHED]
     told: dict[str, Any] = {
         "title": f"{NAME}: {asked.settings.protocol.table}",
@@ -65,26 +62,19 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "missing": [figure.name for figure in asked.figures if figure.name not in results],
         "runs": {f.name: _run(results[f.name]) for f in done},
     }
-    told["notes"] = list(_notes(told, asked))
+    told["notes"] = list(notes(told, asked))
     return told
 
 
 def _by_row(figure: Figure) -> tuple[int, str]:
-    from noahnas.protocols.micro import order
-
     return order(figure)[1:3]
-
-
-def _bound(asked: Asked, task: str) -> Space:
-    model: Any = load_backbone(asked.settings.backbone).model
-    return asked.settings.space.bind(model, classes=len(TASKS[task].classes))
 
 
 def _about(
     asked: Asked, space: Space, tasks: Sequence[str], out: Path, plan: Sequence[Any]
 ) -> dict[str, Any]:
     settings = asked.settings
-    bound = binding(space)
+    bind = binding(space)
     begun = (out / cell.name for cell in plan if (out / cell.name / "run.json").is_file())
     runs = [RunDirectory(path).about for path in begun]
     return {
@@ -95,7 +85,7 @@ def _about(
         },
         "space": settings.space.name,
         "params": space.limits[1],
-        "binding": asdict(bound) | {"binds": bound.binds},
+        "binding": asdict(bind) | {"binds": bind.binds},
         "recipe": settings.recipe.to_dict(),
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
         "tasks": list(tasks),
@@ -253,7 +243,7 @@ def _winners(
     asked: Asked, done: Sequence[Figure], results: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Per task, which blocks NOAH's winners use with which module, and how wide."""
-    space = _bound(asked, done[0].task) if done else asked.settings.space
+    space = bound(asked.settings, asked.figures[0].task)
     archs: dict[str, list[Arch]] = {}
     for figure in done:
         if figure.row == SEARCHED:
@@ -261,62 +251,3 @@ def _winners(
             archs.setdefault(figure.task, []).append(arch)
     tasks = {task: {"modules": usage(space, found)} for task, found in archs.items()}
     return {"blocks": space.blocks, "tasks": tasks}
-
-
-def _notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
-    """What a reader must know beside the figures."""
-    about, count = told["about"], len(told["about"]["tasks"])
-    first = asked.settings.protocol.seeds[0]
-    yield (
-        "Top-1 accuracy on test, tested once, at the last epoch, after training on train and val. "
-        "± is half the 95 % interval over seeds (Student's t), tasks as they are. Parameters: "
-        "tuned, head excluded."
-    )
-    yield (
-        f"Learning rates are those of best val accuracy for each task, trained with seed {first} "
-        "on train alone; designs of several modules share the one that is best for 'middle'."
-    )
-    yield (
-        "Random search and NOAH of one seed search the same supernet; it is charged to each. "
-        "Choosing learning rates is charged apart."
-    )
-    bound = about["binding"]
-    largest = "feasible" if bound["largest_feasible"] else "infeasible"
-    yield (
-        f"The budget of {about['params']:,} parameters leaves out {1 - bound['share']:.1%} of "
-        f"uniform draws ({bound['draws']} drawn); the largest arch is {largest}"
-        + ("." if bound["binds"] else ": it hardly binds, and the largest arch tends to win.")
-    )
-    used = told["budget"]["used"].get(SEARCHED)
-    if used:
-        yield (
-            f"{used['near']} of {used['of']} winners of NOAH come within {NEAR:.0%} of the budget; "
-            f"they use {used['least']:.1%} to {used['most']:.1%} of it, {used['mean']:.1%} on "
-            "average."
-        )
-    edge = [
-        f"{task} {kind} {found['chosen']:g}"
-        for task, kinds in told["rates"].items()
-        for kind, found in kinds.items()
-        if found["at_edge"]
-    ]
-    if edge:
-        told_edge = "; ".join(edge)
-        yield f"Chosen at an end of the rates tried, so a better one may lie beyond: {told_edge}."
-    if 1 < count < FEW:
-        yield f"{count} tasks: intervals that resample so few are too narrow."
-    if count == 1:
-        yield "One task: intervals and tests hold given this task."
-    if told["missing"]:
-        yield (
-            f"Asked for and not done: {len(told['missing'])} of {len(asked.figures)} figures "
-            f"({_shortened(told['missing'])})."
-        )
-    left = [name for name, task in TASKS.items() if name not in about["tasks"] and task]
-    if left:
-        yield f"Not in the table: {', '.join(left)}."
-
-
-def _shortened(names: Sequence[str], most: int = 8) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -160,14 +160,14 @@ def _curve(told: Told) -> Sheet:
             point["title"],
             f"{point['passes'] / 1000:,.0f}k",
             f"{point['share']:.1%}",
+            f"{point['rates'] / 1000:,.0f}k" if point["rates"] else NONE,
             _interval(point["accuracy"]),
         )
         for point in (curve["points"].values() if curve else ())
     ]
     over = f"{len(curve['tasks'])} tasks, seeds {curve['seeds']}" if curve else ""
-    return Sheet(
-        f"Accuracy against passes, {over}", ("", "passes", "share", "accuracy, %"), tuple(rows)
-    )
+    head = ("", "passes", "share", "choosing rates", "accuracy, %")
+    return Sheet(f"Accuracy against passes, {over}", head, tuple(rows))
 
 
 def difference(found: Told) -> str:

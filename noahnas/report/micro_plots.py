@@ -40,7 +40,7 @@ def curve(told: Told) -> Figure:
             ax.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.7)
         ax.plot(x, mean, "o", color=colour, markersize=5 if point["recipe"] else 4)
         ax.annotate(
-            point["title"].partition(" @ ")[2] or point["title"],
+            _label(point, told["about"]["recipe"]["name"]),
             (x, mean),
             xytext=(5, 4),
             textcoords="offset points",
@@ -50,8 +50,14 @@ def curve(told: Told) -> Figure:
     reference = found["points"][found["reference"]]["passes"]
     for share in (1 / 5, 1 / 20):
         ax.axvline(share * reference, color=INK, linewidth=0.8, linestyle=":")
-        where = (share * reference, ax.get_ylim()[0])
-        ax.annotate(f"1/{round(1 / share)}", where, fontsize=SIZE - 1, color=INK)
+        ax.text(
+            share * reference,
+            0.01,
+            f" 1/{round(1 / share)}",
+            transform=ax.get_xaxis_transform(),
+            fontsize=SIZE - 1,
+            color=INK,
+        )
     ax.set_xscale("log")
     ax.set_xlabel("passes a run: supernet, search and retraining")
     ax.set_ylabel("accuracy on test, %")
@@ -60,6 +66,12 @@ def curve(told: Told) -> Figure:
     seeds = ", ".join(map(str, found["seeds"]))
     _caption(figure, told, f"{', '.join(found['tasks'])} · seeds {seeds} · bars: 95 % intervals")
     return figure
+
+
+def _label(point: Told, recipe: str) -> str:
+    """The recipe of a search; what else a row is."""
+    title: str = point["title"]
+    return (title.partition(" @ ")[2] or recipe) if point["recipe"] else title
 
 
 def winners(told: Told) -> Figure:
