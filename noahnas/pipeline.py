@@ -106,7 +106,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
             stage("supernet", lambda: supernet_stage(run, loaded, net, space, report))
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
-            stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
+            stage("spread", lambda: _spread(loaded, net, space))
             if not inputs.strategy:
                 return _written(run, _common(loaded, done) | _searched(loaded, done))
             timed = space.timed(lambda arch: latency(net, arch, searched))
@@ -150,6 +150,24 @@ def supernet_stage(
     )
     save_trained(run.path / SUPERNET, net, about)
     return asdict(log)
+
+
+def _spread(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
+    """How far random archs lie apart; what another run measured of the same weights is taken."""
+    inputs = loaded.inputs
+    other = Path(inputs.supernet) if inputs.supernet else None
+    if other and (other / "run.json").is_file():
+        about, stages = RunDirectory(other).about, RunDirectory(other).read_json(STAGES)
+        same = (
+            about["inputs"].get("space") == inputs.to_dict()["space"]
+            and about["inputs"]["seed"] == inputs.seed
+            and about["inputs"]["recipe"]["search"]["normalise"] == inputs.recipe.search.normalise
+            and (about["precision"], about["device"])
+            == (loaded.task.precision, loaded.task.device.type)
+        )
+        if same and "spread" in stages:
+            return stages["spread"] | {"reused": str(other)}
+    return asdict(spread(net, space, loaded.fed(inputs.recipe.search), inputs.seed))
 
 
 def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -237,6 +237,11 @@ def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) ->
             assert (own["passes"], own["seconds"]) == (cost["passes"], cost["seconds"])
             copied = out / f"digits/{row}/seed-{seed}/supernet.safetensors"
             assert len(copied.read_bytes()) == len(weights)
+            first, mine = (
+                json.loads((out / f"digits/{name}/seed-{seed}/stages.json").read_text())["spread"]
+                for name in ("supernet", row)
+            )
+            assert mine == first | {"reused": str(out / f"digits/supernet/seed-{seed}")}
     about = json.loads((out / "digits/random/seed-0/run.json").read_text())["inputs"]
     assert (about["strategy"], about["options"]) == ("random", {})
 
@@ -325,7 +330,7 @@ def test_killed_and_interrupted_it_ends_as_it_would_have(ran: Any, folder: Path)
     assert code == 0, error
     whole = told["rows"]["noah"]["tasks"]["digits"]["seeds"]["0"]
     assert json.loads(printed)["rows"]["noah"]["tasks"]["digits"]["seeds"]["0"] == whole
-    for key in ("arch", "val", "test"):
+    for key in ("arch", "val", "test", "spread"):
         mine, other = (result(where, "digits/noah/seed-0")[key] for where in (cut, out))
         assert mine == other
 

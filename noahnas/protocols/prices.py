@@ -37,8 +37,8 @@ def passes(cell: Cell) -> dict[str, int]:
     train_images, val, _ = TASKS[cell.task].counts
     found: dict[str, int] = {}
     if inputs.space:
-        found["spread"] = ARCHS * val
         if not cell.supernet_of:
+            found["spread"] = ARCHS * val
             archs = 2 + SANDWICH if "sandwich" in recipe.policy else 1
             epoch = PASSES_PER_TRAINING_IMAGE * train_images * archs
             found["supernet"] = epoch * recipe.supernet.epochs
