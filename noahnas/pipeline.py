@@ -156,7 +156,7 @@ def _spread(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
     """How far random archs lie apart; what another run measured of the same weights is taken."""
     inputs = loaded.inputs
     other = Path(inputs.supernet) if inputs.supernet else None
-    if other and (other / "run.json").is_file():
+    if other and all((other / name).is_file() for name in ("run.json", STAGES)):
         about, stages = RunDirectory(other).about, RunDirectory(other).read_json(STAGES)
         same = (
             about["inputs"].get("space") == inputs.to_dict()["space"]
