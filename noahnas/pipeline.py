@@ -166,7 +166,8 @@ def _spread(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
             == (loaded.task.precision, loaded.task.device.type)
         )
         if same and "spread" in stages:
-            return stages["spread"] | {"reused": str(other)}
+            found: dict[str, Any] = stages["spread"]
+            return found | {"reused": str(other)}
     return asdict(spread(net, space, loaded.fed(inputs.recipe.search), inputs.seed))
 
 
