@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from noahnas.errors import NoahnasError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("fp32", "bf16")
 
 
 def choose_device(name: str) -> torch.device:
@@ -30,23 +30,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def default_precision(device: torch.device) -> str:
-    """The precision used on a device: bf16 where it is faster (a GPU that has it), else fp32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16"
-    return "fp32"
-
-
 def choose_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; auto is the device's default.
+    """`fp32` or `bf16`.
 
     Raises:
         NoahnasError: if it is unknown, or the device does not have it.
     """
     if name not in PRECISIONS:
         raise NoahnasError(unknown("precision", name, PRECISIONS))
-    if name == "auto":
-        return default_precision(device)
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise NoahnasError("this GPU has no bf16; use --precision fp32")
     return name

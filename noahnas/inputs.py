@@ -21,14 +21,15 @@ class Inputs:
     split_seed: int = 0
     on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
-    precision: str = "auto"  # of forwards: the device's own, fp32 or bf16
+    precision: str = "fp32"  # of forwards (`noahnas.device`)
     threads: int | None = None  # of PyTorch on the CPU; None = `default_threads`
     space: Space | None = None  # of a search
     supernet: str | None = None  # of a search: another run, whose supernet is used
-    strategy: str = ""  # of a search
+    strategy: str = ""  # of a search; "" = train the supernet alone
     options: Mapping[str, str] = field(default_factory=dict)  # of the strategy
     arch: Arch | None = None  # of a retraining alone
     full: bool = False  # of a retraining alone: train the backbone's weights, too
+    held_out: bool = False  # of a retraining alone: train on train, score on val, never on test
     test_every: int = 0  # epochs of retraining; 0 = test once, at the end
     probe: bool = True  # whether the linear probe is measured beside the winner
 
@@ -44,6 +45,7 @@ class Inputs:
             "device": self.device,
             "threads": self.threads,
             "full": self.full,
+            "held_out": self.held_out,
             "test_every": self.test_every,
             "probe": self.probe,
         }

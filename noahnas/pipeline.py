@@ -1,4 +1,7 @@
-"""A whole run in its directory: supernet → search → retrain, each stage resumable."""
+"""A whole run in its directory: supernet → search → retrain, each stage resumable.
+
+A run may also be a retraining alone, of a given arch, or a supernet alone, which others search.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ STAGES = "stages.json"  # what each finished stage measured
 
 
 def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[str, Any]:
-    """Run a search, or a retraining alone, in a new directory; returns what result.json holds.
+    """Run a search, a retraining alone or a supernet alone, in a new directory.
+
+    Returns what result.json holds.
 
     Everything that can be wrong with the inputs is found before the directory is made.
 
@@ -47,7 +52,8 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
     loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
         cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
-    about = {"command": "search" if inputs.space else "retrain"} | described(loaded)
+    searched = "search" if inputs.strategy else "supernet"
+    about = {"command": searched if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
     return _stages(RunDirectory.create(out, about), loaded, report)
@@ -62,8 +68,8 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
     run = RunDirectory.open(path)
     if run.about.get("command") == "compare":
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
-    if (path / "result.json").is_file() and (path / BEST).is_file():
-        return run.read_json("result.json", "arch", "test", "cost")
+    if (path / "result.json").is_file() and _whole(run):
+        return run.read_json("result.json", "data", "cost")
     return _stages(run, reload(run, report), report)
 
 
@@ -100,7 +106,9 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
             stage("supernet", lambda: supernet_stage(run, loaded, net, space, report), SUPERNET)
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
-            stage("spread", lambda: asdict(spread(net, space, searched, inputs.seed)))
+            stage("spread", lambda: _spread(loaded, net, space))
+            if not inputs.strategy:
+                return _written(run, _common(loaded, done) | _searched(loaded, done))
             timed = space.timed(lambda arch: latency(net, arch, searched))
             found = stage("search", lambda: _search(run, loaded, net, timed, report))
             arch = Arch.from_dict(found["arch"])
@@ -110,9 +118,19 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         stage("retrain", lambda: _retrain(run, loaded, arch, report), BEST)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
-        result = _result(loaded, arch, done)
-        run.write_json("result.json", result)
-        return result
+        return _written(run, _result(loaded, arch, done))
+
+
+def _whole(run: RunDirectory) -> bool:
+    """Whether the weights that a finished run tells of are there, if it retrains anything."""
+    inputs = run.about["inputs"]
+    retrains = "space" not in inputs or bool(inputs.get("strategy"))
+    return not retrains or (run.path / BEST).is_file()
+
+
+def _written(run: RunDirectory, result: dict[str, Any]) -> dict[str, Any]:
+    run.write_json("result.json", result)
+    return result
 
 
 def supernet_stage(
@@ -139,6 +157,25 @@ def supernet_stage(
     )
     save_trained(run.path / SUPERNET, net, about)
     return asdict(log)
+
+
+def _spread(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
+    """How far random archs lie apart; what another run measured of the same weights is taken."""
+    inputs = loaded.inputs
+    other = Path(inputs.supernet) if inputs.supernet else None
+    if other and all((other / name).is_file() for name in ("run.json", STAGES)):
+        about, stages = RunDirectory(other).about, RunDirectory(other).read_json(STAGES)
+        same = (
+            about["inputs"].get("space") == inputs.to_dict()["space"]
+            and about["inputs"]["seed"] == inputs.seed
+            and about["inputs"]["recipe"]["search"]["normalise"] == inputs.recipe.search.normalise
+            and (about["precision"], about["device"])
+            == (loaded.task.precision, loaded.task.device.type)
+        )
+        if same and "spread" in stages:
+            found: dict[str, Any] = stages["spread"]
+            return found | {"reused": str(other)}
+    return asdict(spread(net, space, loaded.fed(inputs.recipe.search), inputs.seed))
 
 
 def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,9 +257,10 @@ def _retrain(run: RunDirectory, loaded: Loaded, arch: Arch, report: Report) -> d
         seed=inputs.seed,
         checkpoint=run.path / "retrain.ckpt",
         report=report,
-        on=inputs.recipe.retrain_on,
+        on="train" if inputs.held_out else inputs.recipe.retrain_on,
         full=inputs.full,
         test_every=inputs.test_every,
+        split="val" if inputs.held_out else "test",
     )
     save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())
@@ -236,22 +274,40 @@ def _probe(loaded: Loaded) -> dict[str, Any]:
     return asdict(probe)
 
 
-def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
-    inputs, tested = loaded.inputs, done["retrain"]
-    result: dict[str, Any] = {
+def _common(loaded: Loaded, done: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = loaded.inputs
+    return {
         "data": loaded.task.data.name,
         "backbone": inputs.backbone,
         "seed": inputs.seed,
         "recipe": inputs.recipe.name,
         "full": inputs.full,
+        "cost": {
+            name: {key: found[key] for key in COSTS if key in found} for name, found in done.items()
+        },
+    }
+
+
+def _searched(loaded: Loaded, done: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result tells of the space, and of how far archs differ under the shared weights."""
+    assert loaded.inputs.space is not None  # as there is a supernet
+    space = loaded.bound(loaded.inputs.space)
+    return {
+        "space": loaded.inputs.space.name,
+        "budget": space.limits[1],
+        "binding": asdict(binding(space)),
+        "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
+    }
+
+
+def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, Any]:
+    inputs, tested = loaded.inputs, done["retrain"]
+    result = _common(loaded, done) | {
         "arch": arch.to_dict(),
         "digest": arch.digest,
         "params": tested["tuned"],
         "params_with_head": tested["tuned"] + tested["head"],
-        "test": tested["result"],
-        "cost": {
-            name: {key: found[key] for key in COSTS if key in found} for name, found in done.items()
-        },
+        "val" if inputs.held_out else "test": tested["result"],
     }
     if inputs.probe:
         result["probe"] = done["probe"]["result"]
@@ -260,14 +316,10 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
         best = max(marks, key=lambda epoch: marks[epoch])
         result["best_test"] = {"accuracy": marks[best], "epoch": best, "of": inputs.test_every}
     if inputs.space:
-        found, space = done["search"], loaded.bound(inputs.space)
-        result |= {
-            "space": inputs.space.name,
-            "budget": space.limits[1],
+        found = done["search"]
+        result |= _searched(loaded, done) | {
             "strategy": inputs.strategy,
             "val": found["result"],
-            "binding": asdict(binding(space)),
-            "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
             "evaluations": found["evaluations"],
             "exhausted": found["exhausted"],
         }

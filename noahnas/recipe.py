@@ -14,6 +14,7 @@ from noahnas.policy import policy_fault
 from noahnas.space.document import Checker, Node, parse, read
 
 ROWS = ("linear", "full", "vpt-deep", "adapter", "lora")  # baselines; noah is the search
+MIXED = "mixed"  # architectures of several modules, searched or not
 WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
     "normalise": tuple(MEANS),
     "augment": ("none", "flip", "crop-flip"),
@@ -67,6 +68,7 @@ class Protocol:
     tokens: int = 50  # prompt tokens of vpt-deep in each block
     winner: str = "each-seed"  # whether each seed searches, or all retrain the first one's winner
     test_every: int = 10  # epochs, under the paper's protocol
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # tried on val, by kind
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Recipe:
             protocol = dict(given["protocol"])
             protocol["rows"] = {row: Stage(**stage) for row, stage in protocol["rows"].items()}
             protocol["seeds"] = tuple(protocol["seeds"])
+            rates = protocol.get("rates", {})
+            protocol["rates"] = {row: tuple(tried) for row, tried in rates.items()}
             given["protocol"] = Protocol(**protocol)
         return cls(**given)
 
@@ -171,6 +175,9 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
         case "Mapping[str, Stage]":
             rows = check.mapping(node, what, ROWS, "row")
             return {row: _record(check, n, Stage, f"{what}.{row}") for row, n in rows.items()}
+        case "Mapping[str, tuple[float, ...]]":
+            rows = check.mapping(node, what, (*ROWS, MIXED), "row")
+            return {row: _rates(check, n, f"{what}.{row}") for row, n in rows.items()}
         case "Mapping[str, str]":
             return {key: _plain(check, n, f"{what}.{key}") for key, n in check.mapping(
                 node, what, known=None).items()}  # fmt: skip
@@ -181,6 +188,13 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
     if name in WORDS and text and text not in WORDS[name]:
         check.fault(node, unknown(name.replace("_", " "), text, WORDS[name]))
     return text
+
+
+def _rates(check: Checker, node: Node, what: str) -> tuple[float, ...]:
+    items = node.value if isinstance(node.value, list) else [node]
+    if not items:
+        check.fault(node, f"{what} must name at least one learning rate")
+    return tuple(sorted({check.number(item, what) for item in items}))
 
 
 def _plain(check: Checker, node: Node, what: str) -> str:

@@ -40,6 +40,7 @@ def retrain(
     on: str = "train+val",
     full: bool = False,
     test_every: int = 0,
+    split: str = "test",
 ) -> Retrained:
     """Train `arch` from the pretrained backbone, and test it at the last epoch.
 
@@ -55,6 +56,8 @@ def retrain(
         full: train all weights of the backbone, too.
         test_every: test after the first epoch and every so many after it as well, as papers do
             that report their best epoch; 0 = at the last epoch alone.
+        split: what it is scored on at the end; "val" for choosing hyper-parameters, with `on`
+            "train".
 
     Raises:
         ArchError: if the arch does not fit the backbone.
@@ -79,4 +82,4 @@ def retrain(
         report=report,
         mark=tested if test_every else None,
     )
-    return Retrained(net, evaluate(net, arch, task, "test"), log)
+    return Retrained(net, evaluate(net, arch, task, split), log)

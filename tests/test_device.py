@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from noahnas import Space
-from noahnas.device import autocast, choose_precision, default_precision
+from noahnas.device import autocast, choose_precision
 from noahnas.errors import NoahnasError
 from noahnas.files import sealed_json
 from noahnas.inputs import Inputs
@@ -41,14 +41,8 @@ def test_a_gradient_goes_through_attention_in_bf16_on_a_cpu_without_the_fused_ke
     torch.testing.assert_close(out.float(), fused.float(), atol=0.02, rtol=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_that_has_bf16_uses_it() -> None:
-    expected = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    assert default_precision(torch.device("cuda")) == expected
-
-
-def test_a_precision_is_chosen_by_name_or_by_the_device() -> None:
-    assert choose_precision("auto", CPU) == default_precision(CPU)
+def test_a_precision_is_chosen_by_name() -> None:
+    assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
     with pytest.raises(NoahnasError, match="unknown precision 'fp23'; did you mean 'fp32'"):
         choose_precision("fp23", CPU)

@@ -38,8 +38,8 @@ ORDER = [
     ("loaded",),
     ("pipeline",),
     ("fidelity",),
-    ("protocols",),
     ("compare",),
+    ("protocols",),
     ("cli",),
     ("__main__",),
 ]

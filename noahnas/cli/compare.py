@@ -86,7 +86,7 @@ def compare(
     split_seed: SplitSeed = 0,
     on_error: OnError = "stop",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     threads: Threads = None,
     out: Annotated[
         Path | None,

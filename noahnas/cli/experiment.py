@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noahnas.cli.options import Device, Json, OnError, Precision, Threads
 from noahnas.cli.screen import print_json, same_command, wide_console
 from noahnas.stopping import resumable
 
@@ -21,20 +23,45 @@ if TYPE_CHECKING:
 MOST = 1000  # seeds or shots in a range
 
 
-def settings_of(
-    name: str,
-    rows: str | None,
-    seeds: str | None,
-    habit: str,
-    recipe: str | None,
-    backbone: str | None,
-    space: str | None,
-    budget: str | None,
-    on_error: str,
-    device: str,
-    precision: str,
-    threads: int | None,
-) -> Settings:
+@dataclass(frozen=True)
+class Asked:
+    """The options that all experiments take."""
+
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 0, 0-2 or 0,3. [default: the recipe's]")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", help="Hyper-parameters, a YAML file. [default: the experiment's own]"
+        ),
+    ] = None
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="As in search. [default: the recipe's]")
+    ] = None
+    space: Annotated[
+        str | None, typer.Option("--space", help="As in search. [default: the recipe's]")
+    ] = None
+    budget: Annotated[
+        str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
+    ] = None
+    on_error: OnError = "stop"
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    threads: Threads = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Directory of the runs. [default: runs/reproduce-EXPERIMENT]"
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the runs, and train nothing.")
+    ] = False
+    as_json: Json = False
+
+
+def settings_of(name: str, asked: Asked, rows: str | None, habit: str) -> Settings:
     """What all cells share, from options; the recipe fills in those that are not given."""
     from noahnas.cli.given import file_of, space_of
     from noahnas.protocols.cells import protocol_of, settle
@@ -43,20 +70,20 @@ def settings_of(
 
     if habit not in ("honest", "paper"):
         raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
-    followed = Recipe.load(recipe or name)
+    followed = Recipe.load(asked.recipe or name)
     protocol = protocol_of(followed, name)
     return settle(
         followed,
         name,
         [parse_row(row, protocol) for row in (words(rows) if rows else DEFAULT)],
-        numbers(seeds, "--seeds") if seeds else protocol.seeds,
-        backbone=file_of(backbone or protocol.backbone),
-        space=space_of(space or protocol.space, budget),
+        numbers(asked.seeds, "--seeds") if asked.seeds else protocol.seeds,
+        backbone=file_of(asked.backbone or protocol.backbone),
+        space=space_of(asked.space or protocol.space, asked.budget),
         paper=habit == "paper",
-        on_error=on_error,
-        device=device,
-        precision=precision,
-        threads=threads,
+        on_error=asked.on_error,
+        device=asked.device,
+        precision=asked.precision,
+        threads=asked.threads,
     )
 
 
@@ -64,8 +91,7 @@ def carry_out(
     out: Path,
     plan: Sequence[Cell],
     table: Callable[[Any], Table],
-    as_json: bool,
-    dry_run: bool,
+    asked: Asked,
     after: After = lambda *_: None,
 ) -> None:
     """Do what is not done, write the table beside the runs, print it."""
@@ -75,10 +101,10 @@ def carry_out(
     from noahnas.protocols.runs import check_begun, check_place, run_cells, state
 
     check_place(out)
-    if dry_run:
+    if asked.dry_run:
         check_begun(out, plan)
         states = {cell.name: state(out / cell.name) for cell in plan}
-        if as_json:
+        if asked.as_json:
             print_json(states)
         else:
             typer.echo("\n".join(f"{name}: {told}" for name, told in states.items()))
@@ -88,8 +114,9 @@ def carry_out(
     with resumable(same_command) as heeding:
 
         @contextmanager
-        def watch(name: str, number: int, total: int) -> Iterator[Report]:
-            with watched(f"[{number}/{total}] {name}") as report:
+        def watch(cell: Cell, why: str, number: int, total: int) -> Iterator[Report]:
+            told = f" · {why}" if why else ""
+            with watched(f"[{number}/{total}] {cell.name}{told}") as report:
                 yield heeding(report)
 
         results = run_cells(out, plan, watch, after)
@@ -97,7 +124,7 @@ def carry_out(
     told = found.to_dict() | {"out": str(out), "runs": results}
     write_atomic(out / "table.json", (json_text(told, indent=2) + "\n").encode())
     write_atomic(out / "table.md", found.to_markdown().encode())
-    if as_json:
+    if asked.as_json:
         print_json(told)
     else:
         _print(found, out)

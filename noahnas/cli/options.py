@@ -61,7 +61,8 @@ RecipeName = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, or a YAML file.",
+        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, micro-vtab (and "
+        "-tenth, -twentieth, -paper), or a YAML file.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
@@ -78,7 +79,7 @@ Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu o
 Precision = Annotated[
     str,
     typer.Option(
-        help="Of forwards: fp32, bf16, or auto: bf16 on a GPU that has it, else fp32. One search "
+        help="Of forwards: fp32 or bf16, which is faster on a GPU and on a CPU with AMX. One search "
         "uses one; a resumed run the one that it was begun in."
     ),
 ]

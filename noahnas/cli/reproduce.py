@@ -7,17 +7,27 @@ from typing import Annotated
 
 import typer
 
-from noahnas.cli.experiment import carry_out, numbers, place_of, settings_of, watched, words
-from noahnas.cli.options import Device, Json, OnError, Precision, Threads
+from noahnas.cli.experiment import (
+    Asked,
+    carry_out,
+    numbers,
+    place_of,
+    settings_of,
+    watched,
+    words,
+)
+from noahnas.cli.micro import micro_vtab
+from noahnas.cli.shared import takes
 
 reproduce_app = typer.Typer(
     no_args_is_help=True,
-    help="""Run an experiment of the NOAH paper and print its table beside yours.
+    help="""Run an experiment of the NOAH paper and print its table.
 
     Each cell of the table is a run directory below --out: the search trains a supernet, searches it
     and retrains the winner; a baseline trains its one architecture. The same command again goes on
     where it was stopped. docs/protocols.md says how the data must lie.""",
 )
+reproduce_app.command("micro-vtab")(micro_vtab)
 
 Rows = Annotated[
     str | None,
@@ -26,7 +36,6 @@ Rows = Annotated[
         "search). [default: linear,full,vpt-deep,adapter-8,lora-8,noah]"
     ),
 ]
-Seeds = Annotated[str | None, typer.Option(help="Such as 0, 0-2 or 0,3. [default: the recipe's]")]
 Habit = Annotated[
     str,
     typer.Option(
@@ -35,49 +44,19 @@ Habit = Annotated[
         "the best of them beside it, as the paper's code does.",
     ),
 ]
-RecipeOf = Annotated[
-    str | None,
-    typer.Option("--recipe", help="Hyper-parameters, a YAML file. [default: the experiment's own]"),
-]
-BackboneOf = Annotated[
-    str | None, typer.Option("--backbone", help="As in search. [default: the recipe's, ViT-B/16]")
-]
-SpaceOf = Annotated[
-    str | None, typer.Option("--space", help="As in search. [default: the recipe's]")
-]
-Budget = Annotated[
-    str | None, typer.Option(help="Prompt parameters allowed, such as 0.64M; else the space's.")
-]
-OutOf = Annotated[
-    Path | None,
-    typer.Option("--out", help="Directory of the runs. [default: runs/reproduce-EXPERIMENT]"),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything, list the runs, and train nothing.")
-]
 Root = Annotated[Path, typer.Option(help="Directory that holds the data sets.")]
 
 
 @reproduce_app.command("vtab-1k")
+@takes(Asked, after="protocol")
 def vtab_1k(
+    asked: Asked,
     root: Root,
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated directory names. [default: all nineteen]")
     ] = None,
     rows: Rows = None,
-    seeds: Seeds = None,
     protocol: Habit = "honest",
-    recipe: RecipeOf = None,
-    backbone: BackboneOf = None,
-    space: SpaceOf = None,
-    budget: Budget = None,
-    on_error: OnError = "stop",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = None,
-    out: OutOf = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
 ) -> None:
     """VTAB-1k: nineteen tasks of 1000 images; Table 1 of the paper.
 
@@ -87,27 +66,16 @@ def vtab_1k(
     from noahnas.protocols import vtab
 
     wanted = [task_name(task) for task in words(tasks)] if tasks else list(TASKS)
-    settings = settings_of(
-        vtab.NAME,
-        rows,
-        seeds,
-        protocol,
-        recipe,
-        backbone,
-        space,
-        budget,
-        on_error,
-        device,
-        precision,
-        threads,
-    )
+    settings = settings_of(vtab.NAME, asked, rows, protocol)
     plan = vtab.plan(settings, root.resolve(), [t for t in TASKS if t in wanted])
-    place = out or place_of(vtab.NAME)
-    carry_out(place, plan, lambda results: vtab.table(settings, plan, results), as_json, dry_run)
+    place = asked.out or place_of(vtab.NAME)
+    carry_out(place, plan, lambda results: vtab.table(settings, plan, results), asked)
 
 
 @reproduce_app.command("few-shot")
+@takes(Asked, after="protocol")
 def few_shot(
+    asked: Asked,
     root: Annotated[
         Path | None, typer.Option(help="Directory that holds the sets with annotation lists.")
     ] = None,
@@ -120,19 +88,7 @@ def few_shot(
     ] = None,
     shots: Annotated[str, typer.Option(help="Training images a class.")] = "1,2,4,8,16",
     rows: Rows = None,
-    seeds: Seeds = None,
     protocol: Habit = "honest",
-    recipe: RecipeOf = None,
-    backbone: BackboneOf = None,
-    space: SpaceOf = None,
-    budget: Budget = None,
-    on_error: OnError = "stop",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = None,
-    out: OutOf = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
 ) -> None:
     """Few-shot learning: five sets, 1 to 16 images a class, three seeds.
 
@@ -147,20 +103,7 @@ def few_shot(
         raise typer.BadParameter("give either --root or --data")
     if sets and data:
         raise typer.BadParameter("--sets goes with --root")
-    settings = settings_of(
-        fewshot.NAME,
-        rows,
-        seeds,
-        protocol,
-        recipe,
-        backbone,
-        space,
-        budget,
-        on_error,
-        device,
-        precision,
-        threads,
-    )
+    settings = settings_of(fewshot.NAME, asked, rows, protocol)
     counts = numbers(shots, "--shots")
     if min(counts) < 1:
         raise typer.BadParameter("shots is at least 1", param_hint="--shots")
@@ -171,31 +114,21 @@ def few_shot(
         assert root is not None  # one of the two is given
         wanted = words(sets) if sets else list(SETS)
         plan = fewshot.plan(settings, root.resolve(), wanted, counts)
-    place = out or place_of(fewshot.NAME)
-    carry_out(place, plan, lambda results: fewshot.table(settings, plan, results), as_json, dry_run)
+    place = asked.out or place_of(fewshot.NAME)
+    carry_out(place, plan, lambda results: fewshot.table(settings, plan, results), asked)
 
 
 @reproduce_app.command("domain-generalisation")
+@takes(Asked, after="protocol")
 def domain_generalisation(
+    asked: Asked,
     root: Root,
     shots: Annotated[int, typer.Option(min=1, help="Training images a class.")] = 16,
     targets: Annotated[
         str, typer.Option(help="Comma-separated test sets.")
     ] = "imagenetv2,imagenet-sketch,imagenet-adversarial,imagenet-rendition",
     rows: Rows = None,
-    seeds: Seeds = None,
     protocol: Habit = "honest",
-    recipe: RecipeOf = None,
-    backbone: BackboneOf = None,
-    space: SpaceOf = None,
-    budget: Budget = None,
-    on_error: OnError = "stop",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = None,
-    out: OutOf = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
 ) -> None:
     """Domain generalisation: trained on ImageNet's shots, tested on V2, Sketch, A and R.
 
@@ -205,28 +138,14 @@ def domain_generalisation(
     from noahnas.data.domains import SOURCE
     from noahnas.protocols import domains
 
-    settings = settings_of(
-        domains.NAME,
-        rows,
-        seeds,
-        protocol,
-        recipe,
-        backbone,
-        space,
-        budget,
-        on_error,
-        device,
-        precision,
-        threads,
-    )
+    settings = settings_of(domains.NAME, asked, rows, protocol)
     wanted = [target for target in words(targets) if target != SOURCE]
     plan = domains.plan(settings, root.resolve(), shots, wanted)
-    place = out or place_of(domains.NAME)
+    place = asked.out or place_of(domains.NAME)
     carry_out(
         place,
         plan,
         lambda results: domains.table(settings, plan, results, place, wanted),
-        as_json,
-        dry_run,
+        asked,
         domains.scorer(root.resolve(), shots, wanted),
     )

@@ -1,4 +1,4 @@
-"""How far a whole comparison has come, told while its parts report their own steps."""
+"""How far a grid of runs has come, told while its parts report their own steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ STAGES = ("supernet", "noise floor", "search", "retrain")  # whose steps are sha
 class Grid:
     """The passes that are made of those that are to be made."""
 
-    def __init__(self, report: Report, total: int) -> None:
+    def __init__(self, report: Report, total: int, name: str = "compare") -> None:
         self._report = report
         self._total = total
+        self._name = name
         self._made = 0
 
     def part(self, name: str, passes: int) -> Report:
@@ -24,7 +25,7 @@ class Grid:
             made = self._made + round(share * passes)
             note = f"{name} · {step.stage} {step.done}/{step.total} · {step.note}"
             total = max(1, self._total // UNIT)
-            self._report(Progress("compare", min(made // UNIT, total), total, note))
+            self._report(Progress(self._name, min(made // UNIT, total), total, note))
 
         return told
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -166,13 +167,19 @@ def load_micro_vtab(argument: str, options: LoadOptions) -> Dataset:
         )
         told = unknown(f"task of {NAME}", argument, TASKS) if argument else f"{NAME} has ten tasks"
         raise DataError(f"{told}\nname one, as in '{NAME}:emoji' ({groups})")
-    name = f"{NAME}:{argument}"
-    if argument in DRAWN:
-        drawn = DRAWN[argument]("", replace(options, split_seed=0))
-        return replace(drawn, name=name)
     task = TASKS[argument]
-    found = _embedded() if task.build is None else _kept(argument)
-    return from_arrays(name, task.classes, found, options)
+    if task.build is None:
+        return _constant(argument, options.size)
+    return from_arrays(f"{NAME}:{argument}", task.classes, _kept(argument), options)
+
+
+@lru_cache(maxsize=2)  # a table's runs load one task many times; drawing one takes seconds
+def _constant(argument: str, size: tuple[int, int]) -> Dataset:
+    """A task that is drawn or embedded: the same whenever it is loaded."""
+    options, name = LoadOptions(size), f"{NAME}:{argument}"
+    if argument in DRAWN:
+        return replace(DRAWN[argument]("", options), name=name)
+    return from_arrays(name, TASKS[argument].classes, _embedded(), options)
 
 
 def fetch_micro_vtab(
@@ -207,6 +214,11 @@ def fetch_micro_vtab(
         found.append(Fetched(name, state, path, time.perf_counter() - began))
         report(Progress("tasks", number + 1, len(names), name))
     return found
+
+
+def unfetched(names: Sequence[str]) -> list[str]:
+    """Those of some tasks that must be fetched before they can be loaded."""
+    return [name for name in names if TASKS[name].packages and not _file(name).exists()]
 
 
 def _fetch(name: str, state: str, packages: Path | None, report: Report) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from noahnas.backbone import load_backbone
@@ -11,7 +12,9 @@ from noahnas.errors import RunError
 from noahnas.inputs import Inputs
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Protocol, Recipe
-from noahnas.space import Space
+from noahnas.space import Arch, Space
+
+Results = Mapping[str, Mapping[str, Any]]  # by cell name
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Settings:
     paper: bool = False  # test every few epochs, and report the best one as well
     on_error: str = "stop"  # at an unreadable image: stop or skip
     device: str = "auto"
-    precision: str = "auto"
+    precision: str = "fp32"
     threads: int | None = None
 
 
@@ -41,11 +44,61 @@ class Cell:
     seed: int
     inputs: Inputs
     winner_of: str = ""  # the cell whose winner this one retrains
+    supernet_of: str = ""  # the cell whose supernet this one searches
+    rates: tuple[tuple[str, float], ...] = ()  # cells that tried learning rates; the best is taken
+    place: str = ""  # where it stands, if not by task, row and seed
 
     @property
     def name(self) -> str:
         """Where it stands below the table's directory."""
-        return f"{self.task}/{self.row.name}/seed-{self.seed}"
+        return self.place or f"{self.task}/{self.row.name}/seed-{self.seed}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Cells whose results decide its inputs."""
+        return tuple(name for name in (self.winner_of, *(name for name, _ in self.rates)) if name)
+
+    @property
+    def left_open(self) -> set[str]:
+        """The inputs that those results decide."""
+        return ({"arch"} if self.winner_of else set()) | ({"recipe"} if self.rates else set())
+
+    def settled(self, out: Path, results: Results) -> Inputs:
+        """Its inputs, now that the cells it needs are done.
+
+        Raises:
+            RunError: if no learning rate could be trained with.
+        """
+        inputs = self.inputs
+        if self.winner_of:
+            inputs = replace(inputs, arch=Arch.from_dict(results[self.winner_of]["arch"]))
+        if self.supernet_of:
+            inputs = replace(inputs, supernet=str(out / self.supernet_of))
+        if self.rates:
+            inputs = replace(inputs, recipe=at_rate(inputs.recipe, best_rate(self.rates, results)))
+        return inputs
+
+
+def at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with another learning rate of retraining."""
+    return replace(recipe, retrain=replace(recipe.retrain, lr=rate))
+
+
+def best_rate(rates: Sequence[tuple[str, float]], results: Results) -> float:
+    """The rate of best val accuracy; of equals that of the lower loss, then the lower rate.
+
+    Raises:
+        RunError: if none was trained to the end.
+    """
+    scores = {
+        rate: (val["accuracy"], -val["loss"], -rate)
+        for name, rate in rates
+        if (val := results[name].get("val"))
+    }
+    if not scores:
+        told = "; ".join(str(results[name].get("failed")) for name, _ in rates)
+        raise RunError(f"training diverged with every learning rate tried: {told}")
+    return max(scores, key=lambda rate: scores[rate])
 
 
 def settle(
@@ -59,7 +112,7 @@ def settle(
     paper: bool = False,
     on_error: str = "stop",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str = "fp32",
     threads: int | None = None,
 ) -> Settings:
     """Check what does not depend on data: backbone, space and budget.

@@ -18,7 +18,7 @@ from noahnas.evaluate import scored
 from noahnas.export import Tuned, load
 from noahnas.progress import Progress, Report
 from noahnas.protocols import ours
-from noahnas.protocols.cells import Cell, Settings, cells
+from noahnas.protocols.cells import Cell, Results, Settings, cells
 from noahnas.protocols.runs import After
 from noahnas.protocols.table import Table, beside, published, source
 from noahnas.rundir import RunDirectory
@@ -122,7 +122,7 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 def table(
     settings: Settings,
     plan: Sequence[Cell],
-    results: ours.Results,
+    results: Results,
     out: Path,
     targets: Sequence[str],
 ) -> Table:

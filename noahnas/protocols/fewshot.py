@@ -11,7 +11,7 @@ from noahnas.data.fewshot import SETS, check_few_shot, drawn, set_name
 from noahnas.errors import DataError
 from noahnas.progress import Report, silent
 from noahnas.protocols import ours
-from noahnas.protocols.cells import Cell, Settings, cells
+from noahnas.protocols.cells import Cell, Results, Settings, cells
 from noahnas.protocols.table import Table, beside, published, source
 
 NAME = "few-shot"
@@ -75,7 +75,7 @@ def _folder(root: Path, name: str) -> Path:
     raise DataError(f"{root} has no {name}/annotations with lists{hint}")
 
 
-def table(settings: Settings, plan: Sequence[Cell], results: ours.Results) -> Table:
+def table(settings: Settings, plan: Sequence[Cell], results: Results) -> Table:
     """Our figures for each number of shots, with the mean over sets."""
     groups: dict[str, dict[str, str]] = {}
     for cell in plan:

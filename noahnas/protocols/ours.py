@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from noahnas.protocols.cells import Cell, Settings
+from noahnas.protocols.cells import Cell, Results, Settings
 from noahnas.protocols.table import Column, over_seeds
 
-Results = Mapping[str, Mapping[str, Any]]  # by cell name
 HONEST = "Ours: tested once, at the last epoch."
 LOUD = (
     "CHOSEN ON TEST: 'ours, best test epoch' is the best of the epochs tested on the way, as "

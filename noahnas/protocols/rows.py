@@ -19,13 +19,14 @@ class Row:
     """What one column of the table trains."""
 
     name: str  # as given: "adapter-8"
-    kind: str  # linear, full, vpt-deep, adapter, lora or noah
+    kind: str  # linear, full, vpt-deep, adapter, lora or noah; in micro-VTAB others as well
     dim: int = 0  # of the module in every block
+    recipe: str = ""  # label of another recipe than the table's
 
     @property
     def searched(self) -> bool:
         """Whether its architecture is searched."""
-        return self.kind == "noah"
+        return self.kind in ("noah", "random")
 
     def arch(self, blocks: int) -> Arch:
         """The architecture of a baseline; linear and full have no prompt module."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, load_data
-from noahnas.errors import RunError
+from noahnas.errors import RunError, TrainingError
 from noahnas.inputs import Inputs
 from noahnas.pipeline import resume, start
 from noahnas.progress import Report
 from noahnas.protocols.cells import Cell
 from noahnas.rundir import RunDirectory
-from noahnas.space import Arch
 
-UNLIKE = ("threads",)  # inputs that may differ between a run and the plan that goes on with it
+# Inputs that may differ between a run and the plan that goes on with it: which supernet is searched
+# is decided by the cell's name, and its path changes when a table's directory is moved.
+UNLIKE = ("threads", "supernet")
 
-Watch = Callable[[str, int, int], AbstractContextManager[Report]]  # name, its number, of how many
+Watch = Callable[[Cell, str, int, int], AbstractContextManager[Report]]  # and why, number, of all
 After = Callable[[Cell, Path, Report], None]
 
 
@@ -40,13 +40,17 @@ def run_cells(
     _check_now(out, plan, watch)
     results: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(plan, start=1):
-        inputs = cell.inputs
-        if cell.winner_of:
-            inputs = replace(inputs, arch=Arch.from_dict(results[cell.winner_of]["arch"]))
-        done = " · done" if state(out / cell.name) == "done" else ""
-        with watch(cell.name + done, number, len(plan)) as report:
-            results[cell.name] = _run(out / cell.name, inputs, report)
-            if not done:  # data may change while a long table is made
+        inputs = cell.settled(out, results)
+        done = state(out / cell.name)
+        with watch(cell, "done" if done == "done" else "", number, len(plan)) as report:
+            try:
+                results[cell.name] = _run(out / cell.name, inputs, report)
+            except TrainingError as e:
+                if not cell.inputs.held_out:
+                    raise
+                results[cell.name] = {"failed": str(e)}  # a learning rate that is none
+                continue
+            if done != "done":  # data may change while a long table is made
                 _check_digests(out, [c for c in plan[:number] if c.inputs.data == inputs.data])
             after(cell, out / cell.name, report)
     return results
@@ -67,17 +71,26 @@ def check_begun(out: Path, plan: Sequence[Cell]) -> None:
             made with the same data, or not with the same backbone.
     """
     seeds = list(dict.fromkeys(cell.seed for cell in plan))
+    done = finished(out, plan)
     for cell in plan:
-        path, first = out / cell.name, out / cell.winner_of
+        path = out / cell.name
         if state(path) == "to do":
             continue
         _check_order(path, cell, seeds)
-        if cell.winner_of and state(first) == "done":
-            arch = RunDirectory(first).read_json("result.json", "arch")["arch"]
-            _check_inputs(path, replace(cell.inputs, arch=Arch.from_dict(arch)))
+        if all(name in done for name in cell.needs):
+            _check_inputs(path, cell.settled(out, done))
         else:
-            _check_inputs(path, cell.inputs, ("arch",) if cell.winner_of else ())
+            _check_inputs(path, cell.inputs, cell.left_open)
     _check_digests(out, plan)
+
+
+def finished(out: Path, plan: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Results of the cells that are done, by name."""
+    return {
+        cell.name: RunDirectory(out / cell.name).read_json("result.json", "data", "cost")
+        for cell in plan
+        if state(out / cell.name) == "done"
+    }
 
 
 def state(path: Path) -> str:
@@ -149,7 +162,7 @@ def _check_now(out: Path, plan: Sequence[Cell], watch: Watch) -> None:
         data = cell.inputs.data
         if cell in missing and data not in compared and ("data", data) in found:
             compared.add(data)
-            with watch(f"{cell.name} · comparing its data", number, len(plan)) as report:
+            with watch(cell, "comparing its data", number, len(plan)) as report:
                 inputs, size = cell.inputs, backbone.preprocess.size
                 options = LoadOptions(size, inputs.split_seed, inputs.on_error, report)
                 now = load_data(data, options).digest

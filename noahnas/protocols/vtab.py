@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noahnas.data.vtab import TASKS, check_vtab, task_folder
 from noahnas.protocols import ours
-from noahnas.protocols.cells import Cell, Settings, cells
+from noahnas.protocols.cells import Cell, Results, Settings, cells
 from noahnas.protocols.table import Table, beside, published, source
 
 NAME = "vtab-1k"
@@ -30,7 +30,7 @@ def plan(settings: Settings, root: Path, tasks: Sequence[str]) -> list[Cell]:
     ]
 
 
-def table(settings: Settings, plan: Sequence[Cell], results: ours.Results) -> Table:
+def table(settings: Settings, plan: Sequence[Cell], results: Results) -> Table:
     """The paper's Table 1 beside our figures, over the tasks that were run."""
     run = {cell.task for cell in plan}
     groups: dict[str, dict[str, str]] = {}

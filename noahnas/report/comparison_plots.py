@@ -25,17 +25,23 @@ DASHES = ("-", "--", ":", "-.")
 
 def plots(told: Told) -> dict[str, bytes]:
     """File names and contents of all plots."""
-    drawn: dict[str, Callable[[Told], Figure]] = {
-        "curves": curves,
-        "differences": differences,
-        "winners": winners,
-        "genes": genes,
-    }
+    return saved(
+        {
+            "curves": lambda: curves(told),
+            "differences": lambda: differences(told),
+            "winners": lambda: winners(told),
+            "genes": lambda: genes(told),
+        }
+    )
+
+
+def saved(drawn: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+    """File names and contents of figures by name, in each format."""
     found = {}
     style: Any = {"svg.hashsalt": "noahnas", "svg.fonttype": "none"}  # the same bytes each time
     with mpl.rc_context(style):
         for name, draw in drawn.items():
-            figure = draw(told)
+            figure = draw()
             figure.set_dpi(DPI)
             FigureCanvasAgg(figure)
             figure.canvas.draw()
@@ -116,7 +122,23 @@ def winners(told: Told) -> Figure:
     entrants = told["winners"]["entrants"] | {
         "random feasible draws": {"modules": told["winners"]["random"]["modules"]}
     }
-    modules, blocks = list(told["winners"]["random"]["modules"]), told["winners"]["blocks"]
+    who = {
+        label: "winners" if label in told["winners"]["entrants"] else "archs" for label in entrants
+    }
+    figure = usage_maps(entrants, who, told["winners"]["blocks"])
+    _caption(figure, told)
+    return figure
+
+
+def usage_maps(entrants: Told, who: Mapping[str, str], blocks: int) -> Figure:
+    """A pair of heat maps for each entrant: in how many archs a module is in a block; how wide.
+
+    Args:
+        entrants: by label, under "modules" what `usage` tells.
+        who: by label, whose archs they are.
+        blocks: of the backbone.
+    """
+    modules = list(next(iter(entrants.values()))["modules"])
     height = (0.8 + 0.24 * len(modules)) * len(entrants) + 0.5
     figure = Figure(figsize=(10, height), layout="constrained")
     axes = figure.subplots(len(entrants), 2, squeeze=False)
@@ -125,9 +147,8 @@ def winners(told: Told) -> Figure:
         share = np.array([table[m]["share"] for m in modules])  # (modules, blocks)
         dims = np.array([table[m]["dim"] for m in modules])  # (modules, blocks)
         most = np.array([table[m]["most"] for m in modules])  # (modules, blocks)
-        who = "winners" if label in told["winners"]["entrants"] else "archs"
         told_parts = (
-            (share, 100 * share, f"share of {who}, %", "{:.0f}"),
+            (share, 100 * share, f"share of {who[label]}, %", "{:.0f}"),
             (dims / np.maximum(most, 1), dims, "mean dim where used", "{:.3g}"),
         )
         for ax, (heat, numbers, what, form) in zip(row, told_parts, strict=True):
@@ -146,7 +167,6 @@ def winners(told: Told) -> Figure:
                 side.set_visible(False)
     axes[-1][0].set_xlabel("block", fontsize=SIZE)
     axes[-1][1].set_xlabel("block", fontsize=SIZE)
-    _caption(figure, told)
     return figure
 
 

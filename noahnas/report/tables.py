@@ -10,19 +10,36 @@ from rich.table import Table
 
 def result_table(result: Mapping[str, Any], run: str) -> Table:
     """What a run measured, with unit, split, seed and cost."""
-    title = f"{result.get('strategy', 'retrain')} on {result['data']} · seed {result['seed']}"
+    alone = "retrain" if "arch" in result else "supernet"
+    title = f"{result.get('strategy', alone)} on {result['data']} · seed {result['seed']}"
     table = Table(title=title, caption=run, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     trained = "trained whole" if result["full"] else "frozen"
     table.add_row("backbone", f"{result['backbone']} ({trained})")
     if "space" in result:
-        ended = ", nothing more to propose" if result["exhausted"] else ""
-        table.add_row(
-            "space", f"{result['space']} · {result['evaluations']} archs evaluated{ended}"
-        )
+        ended = ", nothing more to propose" if result.get("exhausted") else ""
+        evaluated = f"{result.get('evaluations', 0)} archs evaluated{ended}"
+        table.add_row("space", f"{result['space']} · {evaluated}")
         table.add_row("budget", budget_told(result["budget"], result["binding"]))
         table.add_row("val, random archs", spread_told(result["spread"]))
+    if "arch" in result:
+        _add_arch(table, result)
+    if "best_test" in result:
+        best = result["best_test"]
+        told = f"{best['accuracy']:.1%} accuracy after epoch {best['epoch']}: CHOSEN ON TEST"
+        table.add_row("test, best epoch", told)
+    if "probe" in result:
+        table.add_row("test, linear probe", scores(result["probe"]))
+    for stage, cost in result["cost"].items():
+        reused = f" (reused from {cost['reused']})" if "reused" in cost else ""
+        told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"
+        table.add_row(f"cost, {stage}", told)
+    return table
+
+
+def _add_arch(table: Table, result: Mapping[str, Any]) -> None:
+    """The arch that was retrained, its size and its scores."""
     for module, part in result["arch"].items():
         values = {"dim": part} if isinstance(part, list) else part
         table.add_row(f"  {module}", _row(values["dim"]))
@@ -35,21 +52,12 @@ def result_table(result: Mapping[str, Any], run: str) -> Table:
         "parameters", f"{result['params']:,} {what}, {result['params_with_head']:,} with head"
     )
     if "val" in result:
-        table.add_row("val, shared weights", scores(result["val"]))
+        weights = "shared weights" if "space" in result else "held out"
+        table.add_row(f"val, {weights}", scores(result["val"]))
     if "front" in result:
         table.add_row("front, val", front_told(result["front"]))
-    table.add_row("test, retrained", scores(result["test"]))
-    if "best_test" in result:
-        best = result["best_test"]
-        told = f"{best['accuracy']:.1%} accuracy after epoch {best['epoch']}: CHOSEN ON TEST"
-        table.add_row("test, best epoch", told)
-    if "probe" in result:
-        table.add_row("test, linear probe", scores(result["probe"]))
-    for stage, cost in result["cost"].items():
-        reused = f" (reused from {cost['reused']})" if "reused" in cost else ""
-        told = f"{cost['seconds']:.1f} s · {cost['passes']:,} passes{reused}"
-        table.add_row(f"cost, {stage}", told)
-    return table
+    if "test" in result:
+        table.add_row("test, retrained", scores(result["test"]))
 
 
 def _row(values: Sequence[Any]) -> str:

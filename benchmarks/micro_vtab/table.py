@@ -1,0 +1,88 @@
+"""Are the paper's claims true, and what do they cost? The campaign on micro-VTAB, in parts.
+
+    noahnas data fetch micro-vtab
+    python benchmarks/micro_vtab/table.py [PART ...] [--precision bf16] [--dry-run]
+
+Parts, by default all but `vit-s`:
+
+- `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
+- `rest`     the other rows
+- `recipes`  noah by the paper's recipe and by cheaper ones, a task of each group, one seed
+- `cheaper`  the cheaper recipes on all tasks, 3 seeds
+- `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
+
+Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
+so that two processes can share a part. After each part the table, its plots and every run's result
+are copied to `benchmarks/micro_vtab/results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+RUNS = Path("runs")  # relative, so that results name no place of this machine
+KEPT = Path("benchmarks/micro_vtab/results")
+ROWS = {
+    "core": "adapter,lora,vpt,feasible,noah",
+    "rest": "linear,full,max,middle,random",
+    "recipes": "noah@micro-vtab-paper,noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
+    "cheaper": "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
+    "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
+}
+ONLY = {  # options of a part
+    "recipes": ["--tasks", "emoji,climate,distance", "--seeds", "0"],
+    "vit-s": ["--tasks", "emoji,distance", "--seeds", "0-1", "--budget", "129.1k"],
+}
+
+
+def main() -> None:
+    """Do the parts, and keep what they measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--tasks", help="instead of a part's own")
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--vit-s", help="the backbone of that part, such as NAME@FILE")
+    parser.add_argument("--dry-run", action="store_true")
+    given = parser.parse_args()
+    strange = [part for part in given.parts if part not in ROWS]
+    if strange:
+        parser.error(f"no part is called {', '.join(strange)} (known: {', '.join(ROWS)})")
+    for part in given.parts or ["core", "rest", "recipes", "cheaper"]:
+        name = "vit-s" if part == "vit-s" else "vit-nano"
+        out = RUNS / f"micro-vtab-{name}"
+        command = [
+            *(sys.executable, "-m", "noahnas", "reproduce", "micro-vtab", "--rows", ROWS[part]),
+            *ONLY.get(part, []),
+            *("--out", str(out), "--precision", given.precision, "--threads", "1"),
+        ]
+        if given.tasks:
+            command += ["--tasks", given.tasks]
+        if part == "vit-s":
+            if not given.vit_s:
+                parser.error("the part vit-s needs --vit-s NAME@FILE")
+            command += ["--backbone", given.vit_s]
+        if given.dry_run:
+            command.append("--dry-run")
+        print(part, *command[3:], flush=True)
+        subprocess.run(command, check=True)
+        if not given.dry_run:
+            keep(out, KEPT / name)
+
+
+def keep(out: Path, place: Path) -> None:
+    """Copy the table, its plots and each run's result."""
+    tables = [p for p in out.iterdir() if p.is_file()]
+    for path in (*tables, *out.rglob("result.json")):
+        copy = place / path.relative_to(out)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+if __name__ == "__main__":
+    main()

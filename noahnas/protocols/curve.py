@@ -1,0 +1,102 @@
+"""Accuracy against passes: NOAH under several recipes, on tasks and seeds that all of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from noahnas.compare.statistics import interval
+from noahnas.protocols.answers import MARGIN, Scores, differences, keeps
+
+CURVE = "noah"  # the row whose recipes make the curve
+CHARGED = ("supernet", "search", "retrain")
+
+
+def curve(
+    scores: Mapping[str, Scores],
+    costs: Mapping[str, Mapping[str, Mapping[str, float]]],
+    titles: Mapping[str, str],
+) -> dict[str, Any] | None:
+    """Points of the recipes, and of the other rows that were run on the same tasks and seeds.
+
+    The dearest recipe is what the others are held against.
+
+    Args:
+        scores: by row.
+        costs: by row and stage, the mean of a run.
+        titles: of rows.
+
+    Returns:
+        None unless several recipes have a task and seed in common.
+    """
+    recipes = [name for name in scores if name.partition("@")[0] == CURVE]
+    spent = {name: sum(costs[name][stage]["passes"] for stage in CHARGED) for name in scores}
+    common = _common(scores, recipes)
+    if len(recipes) < 2 or not common:
+        return None
+    reference = max(recipes, key=lambda name: spent[name])
+    points = {}
+    for name in sorted(scores, key=lambda name: spent[name]):
+        if name in recipes or _common(scores, [*recipes, name]) == common:
+            points[name] = {
+                "title": titles[name],
+                "recipe": name in recipes,
+                "passes": spent[name],
+                "share": spent[name] / spent[reference],
+                "rates": costs[name]["rates"]["passes"],
+                "accuracy": interval(_values(scores[name], common)).to_dict(),
+            }
+    others = [name for name in recipes if name != reference]
+    part = {
+        name: {task: {s: scores[name][task][s] for s in seeds} for task, seeds in common.items()}
+        for name in recipes
+    }
+    held = []
+    for name in others:
+        (found,) = differences(part, name, [reference], titles)
+        held.append(found | {"share": spent[name] / spent[reference], "keeps": keeps(found)})
+    for found in held:
+        found["sentence"] = _sentence(found, titles)
+    return {
+        "reference": reference,
+        "tasks": list(common),
+        "seeds": sorted({seed for seeds in common.values() for seed in seeds}),
+        "points": points,
+        "against_reference": held,
+    }
+
+
+def _common(scores: Mapping[str, Scores], names: list[str]) -> dict[str, list[int]]:
+    """Seeds of each task that all rows have."""
+    if not names:
+        return {}
+    found = {}
+    for task in scores[names[0]]:
+        seeds = set.intersection(*(set(scores[name].get(task, {})) for name in names))
+        if seeds:
+            found[task] = sorted(seeds)
+    return found
+
+
+def _values(scores: Scores, common: Mapping[str, list[int]]) -> Any:
+    """(tasks, seeds) of as many seeds as each task has."""
+    least = min(len(seeds) for seeds in common.values())
+    return np.array([[scores[task][s] for s in seeds[:least]] for task, seeds in common.items()])
+
+
+def _sentence(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    row, other = titles[found["row"]], titles[found["against"]]
+    mean, low, high = (found["difference"][key] for key in ("mean", "low", "high"))
+    told = f"{100 * mean:+.1f} points"
+    if low is not None:
+        told += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    said = {
+        True: f"keeps the accuracy of {other} (loses less than {100 * MARGIN:.1f} points)",
+        False: f"is not shown to keep the accuracy of {other}",
+        None: f"cannot be held against {other}: one pair",
+    }[found["keeps"]]
+    return (
+        f"{row}, at {found['share']:.1%} of the passes, {said}: {told} over {found['pairs']} pairs."
+    )

@@ -1,0 +1,251 @@
+"""micro-VTAB: which runs its table stands for, and what has been asked for so far.
+
+For each task: learning rates tried on val with the first seed; a supernet for each seed, which all
+searches of that seed share; then a run for each row and seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from noahnas.backbone import load_backbone
+from noahnas.data.micro_vtab import GROUPS, TASKS
+from noahnas.errors import NoahnasError, RunError, unknown
+from noahnas.files import write_atomic
+from noahnas.inputs import Inputs
+from noahnas.protocols.cells import Cell, Settings, at_rate
+from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of
+from noahnas.protocols.rows import Row
+from noahnas.recipe import Recipe
+from noahnas.rundir import RunDirectory
+from noahnas.space import Space, format_space
+
+NAME = "micro-vtab"
+GRID = "grid.json"  # what has been asked for in a table's directory
+
+
+@dataclass(frozen=True, order=True)
+class Figure:
+    """One figure of the table that was asked for."""
+
+    task: str
+    row: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its cell."""
+        return f"{self.task}/{self.row}/seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All figures that were asked for in one place, and the recipes that rows name."""
+
+    settings: Settings
+    figures: tuple[Figure, ...]
+    recipes: Mapping[str, Recipe]  # by the label that follows the @ of a row
+
+    def recipe(self, row: Row) -> Recipe:
+        """What a row follows."""
+        return self.recipes[row.recipe] if row.recipe else self.settings.recipe
+
+    def plan(self) -> list[Cell]:
+        """The cells of the figures and of what they need, in order."""
+        spaces: dict[str, Space] = {}
+        cells: dict[str, Cell] = {}
+        for figure in self.figures:
+            if figure.task not in spaces:
+                spaces[figure.task] = bound(self.settings, figure.task)
+            for cell in _cells(self, figure, spaces[figure.task]):
+                cells.setdefault(cell.name, cell)
+        return list(cells.values())
+
+
+def bound(settings: Settings, task: str) -> Space:
+    """The space on the backbone; with the task's classes where the budget counts the classifier.
+
+    Otherwise all tasks have the same space, and what is found out about it serves all.
+    """
+    model: Any = load_backbone(settings.backbone).model
+    budget = settings.space.budget
+    classes = len(TASKS[task].classes) if budget and budget.head else None
+    return settings.space.bind(model, classes=classes)
+
+
+def tasks_of(words: Sequence[str]) -> list[str]:
+    """Tasks from names of tasks and of groups, in the table's order.
+
+    Raises:
+        NoahnasError: if there is no such task or group.
+    """
+    wanted = set()
+    for word in words:
+        found = [name for name, task in TASKS.items() if word in (name, task.group)]
+        if not found:
+            raise NoahnasError(unknown("task", word, [*TASKS, *GROUPS]))
+        wanted.update(found)
+    return [name for name in TASKS if name in wanted]
+
+
+def rows_of(names: Sequence[str]) -> tuple[list[str], dict[str, Recipe]]:
+    """Rows by name; what follows an @ is a recipe, and becomes the label that it has as its name.
+
+    Raises:
+        NoahnasError: if there is no such row or recipe, or two recipes have one name.
+    """
+    rows, recipes = [], dict[str, Recipe]()
+    for name in names:
+        base, at, wanted = name.partition("@")
+        label = ""
+        if at:
+            recipe = Recipe.load(wanted)
+            label = "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.name)
+            if recipes.setdefault(label, recipe) != recipe:
+                raise NoahnasError(f"two recipes are called {label}; rename one ({wanted})")
+        row_of(f"{base}{at}{label}")
+        rows.append(f"{base}{at}{label}")
+    return rows, recipes
+
+
+# --- cells -----------------------------------------------------------------------------------
+
+
+def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
+    """The cells of a figure: first those that it needs."""
+    row = row_of(figure.row)
+    settings, recipe = asked.settings, asked.recipe(row)
+    protocol = recipe.protocol
+    kind = rated(row)
+    stage = recipe.retrain if mixed(row) else None
+    if stage is None:
+        if not protocol or kind not in protocol.rows:
+            raise NoahnasError(
+                f"the recipe '{recipe.name}' has no protocol.rows.{kind}, which the row "
+                f"'{row.name}' needs"
+            )
+        stage = protocol.rows[kind]
+    inputs = Inputs(
+        data=f"{NAME}:{figure.task}",
+        backbone=settings.backbone,
+        recipe=replace(recipe, retrain=stage, protocol=None),
+        seed=figure.seed,
+        on_error=settings.on_error,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+        full=row.kind == "full",
+        probe=False,
+    )
+    tried = _tried(figure, row, inputs, space, recipe, settings)
+    needed: list[Cell] = list(tried)
+    rates = tuple((cell.name, cell.inputs.recipe.retrain.lr) for cell in tried)
+    if not row.searched:
+        inputs = replace(inputs, arch=design(row, space, figure.task, figure.seed))
+        return [*needed, Cell(figure.task, row, figure.seed, inputs, rates=rates)]
+    supernet = Row(f"supernet{_suffix(row)}", "supernet")
+    # Retraining is not the supernet's concern: another learning rate there leaves it as it is.
+    alone = replace(inputs, space=settings.space)
+    needed.append(Cell(figure.task, supernet, figure.seed, alone))
+    search = recipe.search if row.kind == "noah" else replace(recipe.search, strategy="random")
+    options = dict(search.options) if row.kind == "noah" else {}
+    inputs = replace(inputs, space=settings.space, strategy=search.strategy, options=options)
+    name = needed[-1].name
+    return [
+        *needed,
+        Cell(figure.task, row, figure.seed, inputs, supernet_of=name, rates=rates),
+    ]
+
+
+def _tried(
+    figure: Figure, row: Row, inputs: Inputs, space: Space, recipe: Recipe, settings: Settings
+) -> list[Cell]:
+    """A cell for each learning rate tried: the first seed, trained on train, scored on val."""
+    rates = recipe.protocol.rates.get(rated(row), ()) if recipe.protocol else ()
+    shown = row_of("middle") if mixed(row) else row
+    label = f"rates/{rated(row)}{_suffix(row)}"
+    seed = settings.protocol.seeds[0]
+    arch = design(shown, space, figure.task, seed) if rates else None
+    return [
+        Cell(
+            figure.task,
+            Row(label, shown.kind),
+            seed,
+            replace(
+                inputs, recipe=at_rate(inputs.recipe, rate), seed=seed, arch=arch, held_out=True
+            ),
+            place=f"{figure.task}/{label}/lr-{rate:g}",
+        )
+        for rate in rates
+    ]
+
+
+def _suffix(row: Row) -> str:
+    return f"@{row.recipe}" if row.recipe else ""
+
+
+# --- what has been asked for -----------------------------------------------------------------
+
+
+def merged(out: Path, asked: Asked) -> Asked:
+    """What is asked for now, together with what was asked for in `out` before.
+
+    Raises:
+        RunError: if the runs there are of another backbone, space, budget, recipe or precision.
+    """
+    if not (out / GRID).is_file():
+        return asked
+    told = RunDirectory(out).read_json(GRID, "base", "figures", "recipes")
+    base = json.loads(json.dumps(_base(asked.settings)))
+    differ = [key for key in base if told["base"].get(key) != base[key]]
+    recipes = {label: Recipe.from_dict(recipe) for label, recipe in told["recipes"].items()}
+    differ += [
+        f"the recipe {label}"
+        for label, recipe in asked.recipes.items()
+        if label in recipes and _plain(recipes[label]) != _plain(recipe)
+    ]
+    if differ:
+        raise RunError(
+            f"{out} was begun with other inputs ({', '.join(differ)}); choose another --out"
+        )
+    before = [Figure(**figure) for figure in told["figures"]]
+    both = sorted({*before, *asked.figures}, key=order)
+    return replace(asked, figures=tuple(both), recipes=recipes | dict(asked.recipes))
+
+
+def remember(out: Path, asked: Asked) -> None:
+    """Write what has been asked for, so that a later table can tell what is missing."""
+    told = {
+        "base": _base(asked.settings),
+        "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
+        "figures": [vars(figure) for figure in asked.figures],
+    }
+    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    if not (out / GRID).is_file() or (out / GRID).read_text(encoding="utf-8") != text:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / GRID, text.encode())
+
+
+def order(figure: Figure) -> tuple[int, int, str, int]:
+    """Tasks in the table's order, rows in theirs, other recipes after the table's own."""
+    base, _, label = figure.row.partition("@")
+    return list(TASKS).index(figure.task), list(KINDS).index(base), label, figure.seed
+
+
+def _base(settings: Settings) -> dict[str, Any]:
+    """What all runs of a table share."""
+    return {
+        "backbone": settings.backbone,
+        "space": format_space(settings.space),
+        "recipe": settings.recipe.to_dict(),
+        "precision": settings.precision,
+        "on_error": settings.on_error,
+    }
+
+
+def _plain(recipe: Recipe) -> Any:
+    return json.loads(json.dumps(recipe.to_dict()))

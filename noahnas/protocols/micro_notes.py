@@ -1,0 +1,72 @@
+"""What a reader of micro-VTAB's table must know beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from noahnas.compare.statistics import FEW
+from noahnas.data.micro_vtab import TASKS
+from noahnas.protocols.micro import Asked
+
+SEARCHED = "noah"  # the row that is compared with the others
+NEAR = 0.02  # of the budget: a winner that leaves no more of it unused has used it up
+
+
+def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
+    """What a reader must know beside the figures."""
+    about, count = told["about"], len(told["about"]["tasks"])
+    first = asked.settings.protocol.seeds[0]
+    yield (
+        "Top-1 accuracy on test, tested once, at the last epoch, after training on train and val. "
+        "± is half the 95 % interval over seeds (Student's t), tasks as they are. Parameters: "
+        "tuned, head excluded."
+    )
+    yield (
+        f"Learning rates are those of best val accuracy for each task, trained with seed {first} "
+        "on train alone; designs of several modules share the one that is best for 'middle'."
+    )
+    yield (
+        "Random search and NOAH of one seed search the same supernet; it is charged to each. "
+        "Choosing learning rates is charged apart."
+    )
+    bind = about["binding"]
+    largest = "feasible" if bind["largest_feasible"] else "infeasible"
+    yield (
+        f"The budget of {about['params']:,} parameters leaves out {1 - bind['share']:.1%} of "
+        f"uniform draws ({bind['draws']} drawn); the largest arch is {largest}"
+        + ("." if bind["binds"] else ": it hardly binds, and the largest arch tends to win.")
+    )
+    used = told["budget"]["used"].get(SEARCHED)
+    if used:
+        yield (
+            f"{used['near']} of {used['of']} winners of NOAH come within {NEAR:.0%} of the budget; "
+            f"they use {used['least']:.1%} to {used['most']:.1%} of it, {used['mean']:.1%} on "
+            "average."
+        )
+    edge = [
+        f"{task} {kind} {found['chosen']:g}"
+        for task, kinds in told["rates"].items()
+        for kind, found in kinds.items()
+        if found["at_edge"]
+    ]
+    if edge:
+        told_edge = "; ".join(edge)
+        yield f"Chosen at an end of the rates tried, so a better one may lie beyond: {told_edge}."
+    if 1 < count < FEW:
+        yield f"{count} tasks: intervals that resample so few are too narrow."
+    if count == 1:
+        yield "One task: intervals and tests hold given this task."
+    if told["missing"]:
+        yield (
+            f"Asked for and not done: {len(told['missing'])} of {len(asked.figures)} figures "
+            f"({_shortened(told['missing'])})."
+        )
+    left = [name for name in TASKS if name not in about["tasks"]]
+    if left:
+        yield f"Not in the table: {', '.join(left)}."
+
+
+def _shortened(names: Sequence[str], most: int = 8) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

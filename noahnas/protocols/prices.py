@@ -1,0 +1,106 @@
+"""What a table's runs cost: passes before they are made, and seconds from a short measurement."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from noahnas.backbone import load_backbone
+from noahnas.data import Dataset, Split, Task
+from noahnas.data.micro_vtab import TASKS
+from noahnas.device import choose_device, choose_precision
+from noahnas.diagnose import ARCHS
+from noahnas.evaluate import evaluate
+from noahnas.inputs import Inputs
+from noahnas.loaded import default_threads
+from noahnas.policy import SANDWICH, only
+from noahnas.protocols.cells import Cell
+from noahnas.protocols.rows import Row
+from noahnas.space import Arch
+from noahnas.train import PASSES_PER_TRAINING_IMAGE, build, train
+
+STAGES = ("supernet", "spread", "search", "retrain")
+BATCHES = 3  # of a training that is timed, after one that is not
+EVALUATED = 256  # images
+
+
+def passes(cell: Cell) -> dict[str, int]:
+    """What a cell's stages cost, at most, if none is done yet."""
+    inputs = cell.inputs
+    recipe = inputs.recipe
+    train_images, val, _ = TASKS[cell.task].counts
+    found: dict[str, int] = {}
+    if inputs.space:
+        if not cell.supernet_of:
+            found["spread"] = ARCHS * val
+            archs = 2 + SANDWICH if "sandwich" in recipe.policy else 1
+            epoch = PASSES_PER_TRAINING_IMAGE * train_images * archs
+            found["supernet"] = epoch * recipe.supernet.epochs
+            return found
+        found["search"] = recipe.trials * val
+    both = recipe.retrain_on == "train+val" and not inputs.held_out
+    images = train_images + (val if both else 0)
+    return found | {"retrain": PASSES_PER_TRAINING_IMAGE * images * recipe.retrain.epochs}
+
+
+def seconds(cell: Cell, speeds: Mapping[str, float]) -> float:
+    """An estimate of a cell's time, from `measured` seconds a pass."""
+    found = passes(cell)
+    training = found.get("supernet", 0) * speeds["mixed"]
+    training += found.get("retrain", 0) * speeds[_like(cell.row)]
+    return training + (found.get("spread", 0) + found.get("search", 0)) * speeds["evaluation"]
+
+
+def measured(cells: Sequence[Cell], middle: Arch) -> dict[str, float]:
+    """Seconds a pass of each kind of training, and of evaluating; a few seconds' work.
+
+    Args:
+        cells: of one table; one of each kind is measured, on random pictures.
+        middle: an architecture of several modules, which stands for all of them.
+    """
+    kinds: dict[str, tuple[Arch, Inputs]] = {}
+    for cell in cells:
+        kinds.setdefault(_like(cell.row), (cell.inputs.arch or middle, cell.inputs))
+    kinds["mixed"] = (middle, cells[0].inputs)
+    found = {}
+    for kind, (arch, inputs) in kinds.items():
+        own = middle if kind == "mixed" else arch
+        found[kind], found["evaluation"] = _timed(own, replace(inputs, full=kind == "full"))
+    return found
+
+
+def _like(row: Row) -> str:
+    return row.kind if row.kind in ("linear", "full", "adapter", "lora", "vpt-deep") else "mixed"
+
+
+def _timed(arch: Arch, inputs: Inputs) -> tuple[float, float]:
+    """Seconds a pass of training and of evaluating."""
+    stage = inputs.recipe.retrain.of_epochs(1)
+    backbone = load_backbone(inputs.backbone, stage.drop_path)
+    torch.set_num_threads(inputs.threads or default_threads(backbone))
+    device = choose_device(inputs.device)
+    size = (BATCHES * stage.batch_size, 3, *backbone.preprocess.size)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)  # (n, 3, H, W)
+    labels = torch.arange(len(images)) % 10  # (n)
+    both = Split(images, labels)
+    part = Split(images[: math.ceil(len(images) / BATCHES)], labels[: len(images) // BATCHES])
+    data = Dataset("speed", tuple("0123456789"), both, both, both)
+    precision = choose_precision(inputs.precision, device)
+    task = Task(data, backbone.preprocess, device, precision)
+    net = build(backbone, arch, 10, stage, 0, full=inputs.full)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, split in (("warm", part), ("timed", both)):
+            log = train(
+                net, task, split, stage,
+                name=name, plan=only(arch), seed=0, checkpoint=Path(folder) / name,
+            )  # fmt: skip
+    began = time.perf_counter()
+    result = evaluate(net, arch, task, "val", images=EVALUATED)
+    return log.seconds / log.passes, (time.perf_counter() - began) / result.passes

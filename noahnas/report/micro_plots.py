@@ -1,0 +1,108 @@
+"""micro-VTAB as plots, from what micro-vtab.json holds: PNG and SVG, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from noahnas.report.comparison_plots import INK, SIZE, saved, style_of, usage_maps
+
+Told = Mapping[str, Any]
+
+
+def plots(told: Told) -> dict[str, bytes]:
+    """File names and contents of the plots that there is something for."""
+    drawn: dict[str, Callable[[], Figure]] = {}
+    if told["curve"]:
+        drawn["curve"] = lambda: curve(told)
+    if told["winners"]["tasks"]:
+        drawn["winners"] = lambda: winners(told)
+    if any(told["answers"].values()):
+        drawn["differences"] = lambda: differences(told)
+    return saved(drawn)
+
+
+def curve(told: Told) -> Figure:
+    """Accuracy against passes: recipes of the search joined by a line, other rows beside it."""
+    found = told["curve"]
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    ax = figure.subplots()
+    recipes = [point for point in found["points"].values() if point["recipe"]]
+    xs, ys = [p["passes"] for p in recipes], [100 * p["accuracy"]["mean"] for p in recipes]
+    ax.plot(xs, ys, color=style_of(0)[0], linewidth=1.4)
+    for point in found["points"].values():
+        colour = style_of(0)[0] if point["recipe"] else style_of(7)[0]
+        x, mean = point["passes"], 100 * point["accuracy"]["mean"]
+        low, high = (point["accuracy"][end] for end in ("low", "high"))
+        if low is not None:
+            ax.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.7)
+        ax.plot(x, mean, "o", color=colour, markersize=5 if point["recipe"] else 4)
+        ax.annotate(
+            _label(point, told["about"]["recipe"]["name"]),
+            (x, mean),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=SIZE - 1,
+            color=INK,
+        )
+    reference = found["points"][found["reference"]]["passes"]
+    for share in (1 / 5, 1 / 20):
+        ax.axvline(share * reference, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(
+            share * reference,
+            0.01,
+            f" 1/{round(1 / share)}",
+            transform=ax.get_xaxis_transform(),
+            fontsize=SIZE - 1,
+            color=INK,
+        )
+    ax.set_xscale("log")
+    ax.set_xlabel("passes a run: supernet, search and retraining")
+    ax.set_ylabel("accuracy on test, %")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=True, axis="y", alpha=0.2)
+    seeds = ", ".join(map(str, found["seeds"]))
+    _caption(figure, told, f"{', '.join(found['tasks'])} · seeds {seeds} · bars: 95 % intervals")
+    return figure
+
+
+def _label(point: Told, recipe: str) -> str:
+    """The recipe of a search; what else a row is."""
+    title: str = point["title"]
+    return (title.partition(" @ ")[2] or recipe) if point["recipe"] else title
+
+
+def winners(told: Told) -> Figure:
+    """Per task what NOAH's winners use: in how many a module is in a block, and how wide."""
+    tasks = told["winners"]["tasks"]
+    figure = usage_maps(tasks, dict.fromkeys(tasks, "winners"), told["winners"]["blocks"])
+    _caption(figure, told, "retrained winners of NOAH, all seeds")
+    return figure
+
+
+def differences(told: Told) -> Figure:
+    """NOAH less every other row, in points, with 95 % intervals."""
+    rows = [row for family in told["answers"].values() for row in family]
+    figure = Figure(figsize=(7.4, 1.2 + 0.42 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    for i, row in enumerate(rows):
+        found = row["difference"]
+        low, high = (found["mean"] if found[e] is None else found[e] for e in ("low", "high"))
+        ax.plot([100 * low, 100 * high], [i, i], color=INK, linewidth=1.4)
+        ax.plot(100 * found["mean"], i, "o", color=style_of(0)[0])
+    ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(rows)), [told["titles"][row["against"]] for row in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.7)
+    ax.set_xlabel("NOAH above it, points on test")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=True, axis="x", alpha=0.2)
+    _caption(figure, told, "tasks and seeds that both have; 95 % intervals over tasks, then seeds")
+    return figure
+
+
+def _caption(figure: Figure, told: Told, text: str) -> None:
+    about = told["about"]
+    whole = f"{about['backbone']} · {about['space']} · recipe {about['recipe']['name']}\n{text}"
+    figure.supxlabel(whole, fontsize=SIZE - 1, color=INK)

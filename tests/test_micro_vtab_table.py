@@ -1,0 +1,521 @@
+"""micro-VTAB's table through the whole command, on a small grid with the embedded digits ViT."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from noahnas import Arch, NoahnasError, Space
+from noahnas.backbone import load_backbone
+from noahnas.protocols.answers import differences, half_width, keeps, rectangle
+from noahnas.protocols.cells import best_rate
+from noahnas.protocols.curve import curve
+from noahnas.protocols.designs import design, row_of
+from noahnas.protocols.micro import rows_of, tasks_of
+from noahnas.recipe import Recipe, parse_recipe
+
+from .conftest import invoke
+
+RECIPE = """\
+name: small
+description: for tests
+supernet: {epochs: 2, lr: 5e-3, batch_size: 64}
+policy: paper
+trials: 6
+batch: 3
+search: {options: {population: 3, top: 2, mutants: 1, crossovers: 1}}
+retrain: {epochs: 1, lr: 5e-3, batch_size: 64}
+protocol:
+  name: micro-vtab
+  table: a small one
+  backbone: vit-digits
+  space: tiny
+  seeds: [0, 1]
+  rates:
+    lora: [1e-4, 2e-2]
+    mixed: [5e-3, 2e-2]
+    linear: [5e-3, 1e+38]
+  rows:
+    linear: {epochs: 1, lr: 5e-3, batch_size: 64}
+    adapter: {epochs: 1, lr: 5e-3, batch_size: 64}
+    lora: {epochs: 1, lr: 5e-3, batch_size: 64}
+    vpt-deep: {epochs: 2, lr: 5e-3, batch_size: 64}
+"""
+WAIT = 300.0  # seconds for a process, on a machine with much other work
+ROWS = "adapter,lora,vpt,feasible,random,noah"
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "reproduce", "micro-vtab", "--recipe", str(folder / "small.yaml"), "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def result(out: Path, cell: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / cell / "result.json").read_text())
+    return found
+
+
+def accuracy(out: Path, task: str, row: str, seed: int) -> float:
+    found: float = result(out, f"{task}/{row}/seed-{seed}")["test"]["accuracy"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("micro")
+    (root / "small.yaml").write_text(RECIPE)
+    (root / "short.yaml").write_text(
+        RECIPE.split("protocol:")[0]
+        .replace("name: small", "name: short")
+        .replace("epochs: 2", "epochs: 1")
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Where the runs are, what a first call printed, and what a second one that adds to it did."""
+    out = folder / "out"
+    first = command(folder, out, "--tasks", "digits", "--rows", ROWS, "--json")
+    code, printed, error = invoke(*first)
+    assert code == 0, error
+    rows = f"lora,noah,noah@{folder / 'short.yaml'}"
+    second = command(folder, out, "--tasks", "x-position", "--rows", rows, "--seeds", "0", "--json")
+    code, again, error = invoke(*second)
+    assert code == 0, error
+    return out, json.loads(printed), json.loads(again)
+
+
+# --- the table ------------------------------------------------------------------------------
+
+
+def test_figures_are_those_of_the_runs_with_intervals_over_seeds(ran: Any) -> None:
+    out, told, _ = ran
+    assert list(told["rows"]) == ROWS.split(",")
+    for row in ROWS.split(","):
+        both = [accuracy(out, "digits", row, seed) for seed in (0, 1)]
+        half = student.ppf(0.975, 1) * statistics.stdev(both) / math.sqrt(2)
+        found = told["rows"][row]["tasks"]["digits"]
+        assert found["mean"] == pytest.approx(statistics.fmean(both))
+        assert found["half"] == pytest.approx(half)
+        assert found["seeds"] == {"0": both[0], "1": both[1]}
+        sizes = [result(out, f"digits/{row}/seed-{seed}")["params"] for seed in (0, 1)]
+        assert told["rows"][row]["params"] == statistics.fmean(sizes)
+
+
+def test_a_later_call_adds_to_the_table_and_averages_by_group(ran: Any) -> None:
+    out, first, told = ran
+    assert told["about"]["tasks"] == ["digits", "x-position"]
+    for row in ("lora", "noah"):
+        digits = statistics.fmean(accuracy(out, "digits", row, seed) for seed in (0, 1))
+        position = accuracy(out, "x-position", row, 0)
+        found = told["rows"][row]
+        assert found["tasks"]["digits"] == first["rows"][row]["tasks"]["digits"]
+        assert found["groups"]["specialised"]["mean"] == pytest.approx(digits)
+        assert found["groups"]["structured"]["mean"] == pytest.approx(position)
+        assert found["mean"]["mean"] == pytest.approx((digits + position) / 2)
+    assert told["rows"]["random"]["mean"] is None  # not run on x-position
+    assert told["groups"]["structured"] == {"tasks": ["x-position"], "of": 4}
+    assert json.loads((out / "micro-vtab.json").read_text()) | {"out": str(out)} == told
+
+
+def test_passes_and_seconds_stand_by_stage(ran: Any) -> None:
+    out, told, _ = ran
+    noah, lora = told["rows"]["noah"]["cost"], told["rows"]["lora"]["cost"]
+    assert noah["supernet"]["passes"] == 3 * 800 * 2
+    assert noah["search"]["passes"] == 6 * 200
+    assert noah["retrain"]["passes"] == lora["retrain"]["passes"] == 3 * 1000
+    assert lora["rates"]["passes"] == 2 * 3 * 800
+    assert lora["supernet"]["passes"] == 0
+    seconds = [
+        result(out, f"digits/noah/seed-{seed}")["cost"]["search"]["seconds"] for seed in (0, 1)
+    ]
+    assert noah["search"]["seconds"] == pytest.approx(statistics.fmean(seconds))
+
+
+def test_paired_differences_are_those_of_the_runs_and_too_few_seeds_is_said(ran: Any) -> None:
+    out, told, _ = ran
+    (row,) = told["answers"]["feasible"]
+    pairs = [
+        accuracy(out, "digits", "noah", s) - accuracy(out, "digits", "feasible", s) for s in (0, 1)
+    ]
+    assert row["difference"]["mean"] == pytest.approx(statistics.fmean(pairs))
+    assert row["difference"]["low"] == pytest.approx(min(pairs))
+    assert row["won"] == sum(pair > 0 for pair in pairs)
+    assert row["verdict"] == "too few seeds to tell"
+    assert row["answer"] == "cannot be told"
+    assert [each["against"] for each in told["answers"]["singles"]] == ["adapter", "lora", "vpt"]
+
+
+def test_both_facts_about_the_budget_are_told(ran: Any) -> None:
+    out, told, _ = ran
+    share = told["about"]["binding"]["share"]
+    assert 0.1 < share < 0.25
+    used = [result(out, f"digits/noah/seed-{seed}")["params"] / 2000 for seed in (0, 1)]
+    assert told["budget"]["used"]["noah"]["mean"] == pytest.approx(statistics.fmean(used))
+    notes = " ".join(told["notes"])
+    assert f"leaves out {1 - share:.1%} of uniform draws" in notes
+    assert "winners of NOAH come within 2% of the budget" in notes
+
+
+def test_the_report_is_readable_and_links_its_plots(ran: Any, folder: Path) -> None:
+    out, _, _ = ran
+    told = (out / "micro-vtab.md").read_text()
+    for text in ("| LoRA at equal budget |", "## Answers", "![curve.png](curve.png)", "structured"):
+        assert text in told
+    for name in ("curve", "winners", "differences"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (out / f"{name}.svg").read_bytes()
+    rows = f"noah,noah@{folder / 'short.yaml'}"
+    code, printed, error = invoke(
+        *command(folder, out, "--tasks", "x-position", "--rows", rows, "--seeds", "0")
+    )
+    assert code == 0, error
+    assert "Accuracy against passes" in printed
+    assert "by task" in printed
+
+
+# --- the runs -------------------------------------------------------------------------------
+
+
+def test_a_learning_rate_is_chosen_by_val_alone(ran: Any) -> None:
+    """Trained on the 800 of train, scored on the 200 of val; test is not looked at."""
+    out, told, _ = ran
+    scores = {}
+    for rate in ("0.0001", "0.02"):
+        found = result(out, f"digits/rates/lora/lr-{rate}")
+        assert "test" not in found
+        assert (found["val"]["split"], found["val"]["passes"]) == ("val", 200)
+        assert found["cost"]["retrain"]["passes"] == 3 * 800
+        assert not (out / f"digits/rates/lora/lr-{rate}/best.safetensors").exists()
+        scores[float(rate)] = found["val"]["accuracy"]
+    best = max(scores, key=lambda rate: scores[rate])
+    assert told["rates"]["digits"]["lora"]["chosen"] == best
+    assert told["rates"]["digits"]["lora"]["tried"] == {f"{r:g}": a for r, a in scores.items()}
+    for seed in (0, 1):
+        about = json.loads((out / f"digits/lora/seed-{seed}/run.json").read_text())
+        assert about["inputs"]["recipe"]["retrain"]["lr"] == best
+    mixed = told["rates"]["digits"]["mixed"]["chosen"]
+    for row in ("feasible", "random", "noah"):
+        about = json.loads((out / f"digits/{row}/seed-1/run.json").read_text())
+        assert about["inputs"]["recipe"]["retrain"]["lr"] == mixed
+
+
+def test_a_higher_accuracy_does_not_choose_and_ties_go_to_the_lower_loss() -> None:
+    rates = (("a", 0.1), ("b", 0.2), ("c", 0.3))
+    results: dict[str, dict[str, Any]] = {
+        "a": {"val": {"accuracy": 0.5, "loss": 1.0}, "test": {"accuracy": 0.9}},
+        "b": {"val": {"accuracy": 0.6, "loss": 1.0}, "test": {"accuracy": 0.1}},
+        "c": {"failed": "the loss is not finite"},
+    }
+    assert best_rate(rates, results) == 0.2
+    results["c"] = {"val": {"accuracy": 0.6, "loss": 0.9}}
+    assert best_rate(rates, results) == 0.3
+    with pytest.raises(NoahnasError, match="diverged with every learning rate"):
+        best_rate(rates[:1], {"a": {"failed": "no"}})
+
+
+def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) -> None:
+    out, _, _ = ran
+    for seed in (0, 1):
+        cost = result(out, f"digits/supernet/seed-{seed}")["cost"]["supernet"]
+        weights = (out / f"digits/supernet/seed-{seed}/supernet.safetensors").read_bytes()
+        for row in ("random", "noah"):
+            own = result(out, f"digits/{row}/seed-{seed}")["cost"]["supernet"]
+            assert own["reused"] == str(out / f"digits/supernet/seed-{seed}")
+            assert (own["passes"], own["seconds"]) == (cost["passes"], cost["seconds"])
+            copied = out / f"digits/{row}/seed-{seed}/supernet.safetensors"
+            assert len(copied.read_bytes()) == len(weights)
+            first, mine = (
+                json.loads((out / f"digits/{name}/seed-{seed}/stages.json").read_text())["spread"]
+                for name in ("supernet", row)
+            )
+            assert mine == first | {"reused": str(out / f"digits/supernet/seed-{seed}")}
+    about = json.loads((out / "digits/random/seed-0/run.json").read_text())["inputs"]
+    assert (about["strategy"], about["options"]) == ("random", {})
+
+
+def test_single_modules_are_as_wide_as_the_budget_allows() -> None:
+    model: Any = load_backbone("vit-nano").model
+    space = Space.load("micro-vtab").bind(model, classes=6)
+    budget = space.limits[1]
+    assert budget is not None
+    for name, cost, offset in (("adapter", 257, 128), ("lora", 512, 0), ("vpt", 128, 0)):
+        dim = (budget // 12 - offset) // cost
+        arch = design(row_of(name), space, "count", 0)
+        assert arch == Arch(**{name: (dim,) * 12})
+        assert 0.95 * budget < 12 * (cost * dim + offset) <= budget
+
+
+def test_a_random_feasible_design_differs_by_task_and_seed_and_meets_the_budget() -> None:
+    model: Any = load_backbone("vit-digits").model
+    space = Space.load("tiny").bind(model, classes=10)
+    row = row_of("feasible")
+    drawn = [design(row, space, task, s) for task in ("emoji", "count") for s in range(3)]
+    assert len(set(drawn)) == 6
+    assert all(space.feasible(arch) for arch in drawn)
+    assert design(row, space, "count", 2) == drawn[-1]
+
+
+def test_the_space_binds_and_any_subset_of_blocks_is_in_it() -> None:
+    from noahnas.space.check import binding
+
+    model: Any = load_backbone("vit-nano").model
+    space = Space.load("micro-vtab").bind(model)
+    assert binding(space).binds
+    assert 0.05 < binding(space).share < 0.25
+    for bits in (0, 5, 4095):
+        arch = Arch(lora=tuple(8 * (bits >> block & 1) for block in range(12)))
+        assert space.contains(arch)
+
+
+def test_recipes_cost_what_they_say() -> None:
+    """Passes of a search with 800 train and 200 val images, its retraining included."""
+
+    def cost(name: str) -> int:
+        recipe = Recipe.load(name)
+        whole = 3 * 800 * recipe.supernet.epochs + 200 * recipe.trials
+        return whole + 3 * 1000 * recipe.retrain.epochs
+
+    paper = cost("micro-vtab-paper")
+    assert paper == 1_660_000
+    assert cost("micro-vtab") <= paper / 5
+    assert cost("micro-vtab-tenth") <= paper / 10
+    assert cost("micro-vtab-twentieth") <= paper / 20
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def test_killed_and_interrupted_it_ends_as_it_would_have(ran: Any, folder: Path) -> None:
+    out, told, _ = ran
+    cut = folder / "cut"
+    words = command(folder, cut, "--tasks", "digits", "--rows", "noah", "--seeds", "0", "--json")
+
+    def stopped(sign: signal.Signals, path: Path) -> tuple[int, str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "noahnas", *words],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        deadline = time.monotonic() + WAIT
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if path.exists():
+                    process.send_signal(sign)
+                    break
+                time.sleep(0.002)
+            _, error = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+            process.wait()
+        return process.returncode, error
+
+    code, _ = stopped(signal.SIGKILL, cut / "digits/supernet/seed-0/supernet.ckpt")
+    assert code == -signal.SIGKILL
+    assert not (cut / "digits/supernet/seed-0/result.json").exists()
+    code, error = stopped(signal.SIGINT, cut / "digits/noah/seed-0/study.journal")
+    assert code == 130
+    assert f"--out {cut}" in error
+    assert "Traceback" not in error
+    assert not (cut / "digits/noah/seed-0/result.json").exists()
+    code, printed, error = invoke(*words)
+    assert code == 0, error
+    whole = told["rows"]["noah"]["tasks"]["digits"]["seeds"]["0"]
+    assert json.loads(printed)["rows"]["noah"]["tasks"]["digits"]["seeds"]["0"] == whole
+    for key in ("arch", "val", "test", "spread"):
+        mine, other = (result(where, "digits/noah/seed-0")[key] for where in (cut, out))
+        assert mine == other
+
+
+def test_the_same_command_again_trains_nothing(ran: Any, folder: Path) -> None:
+    out, _, told = ran
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    code, printed, error = invoke(
+        *command(folder, out, "--tasks", "digits", "--rows", "noah", "--json")
+    )
+    assert code == 0, error
+    assert json.loads(printed)["rows"] == told["rows"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
+
+
+def test_runs_of_another_recipe_are_not_mixed_in(ran: Any, folder: Path, tmp_path: Path) -> None:
+    out, _, _ = ran
+    (tmp_path / "small.yaml").write_text(RECIPE.replace("trials: 6", "trials: 7"))
+    code, _, error = invoke(*command(tmp_path, out, "--tasks", "digits", "--rows", "noah"))
+    assert code == 2
+    assert "was begun with other inputs (recipe); choose another --out" in error
+    text = (folder / "short.yaml").read_text().replace("trials: 6", "trials: 7")
+    (tmp_path / "short.yaml").write_text(text)
+    rows = f"noah@{tmp_path / 'short.yaml'}"
+    code, _, error = invoke(*command(folder, out, "--tasks", "digits", "--rows", rows))
+    assert code == 2
+    assert "(the recipe short)" in error
+
+
+def test_a_dry_run_tells_passes_and_time_and_what_is_missing_is_named(
+    ran: Any, folder: Path, tmp_path: Path
+) -> None:
+    out, _, _ = ran
+    code, printed, error = invoke(
+        *command(folder, out, "--tasks", "digits", "--rows", "lora,noah", "--seeds", "0,2"),
+        "--dry-run", "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    told = json.loads(printed)
+    cells = told["cells"]
+    assert cells["digits/noah/seed-0"]["state"] == "done"
+    assert cells["digits/supernet/seed-2"]["state"] == "to do"
+    for name in ("digits/noah/seed-0", "digits/lora/seed-0", "digits/rates/lora/lr-0.02"):
+        spent = {s: c["passes"] for s, c in result(out, name)["cost"].items() if "reused" not in c}
+        assert cells[name]["passes"] == spent
+    assert cells["digits/lora/seed-2"]["seconds"] > 0
+    assert told["to_do"]["cells"] == 3
+    assert 0.75 < told["binding"]["infeasible"] < 0.9
+    assert not (out / "digits/noah/seed-2").exists()
+
+
+def test_a_rate_that_diverges_is_not_chosen(folder: Path, tmp_path: Path) -> None:
+    words = command(
+        folder, tmp_path / "out", "--tasks", "digits", "--rows", "linear", "--seeds", "0"
+    )
+    code, printed, error = invoke(*words, "--json")
+    assert code == 0, error
+    told = json.loads(printed)
+    assert told["rates"]["digits"]["linear"]["chosen"] == 5e-3
+    assert told["rates"]["digits"]["linear"]["diverged"] == [1e38]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--rows", "lara"], "unknown row 'lara'; did you mean 'lora'?"),
+        (["--rows", "noah@nosuch"], "nosuch"),
+        (["--tasks", "emojis"], "unknown task 'emojis'; did you mean 'emoji'?"),
+        (["--rows", "full"], "no protocol.rows.full, which the row 'full' needs"),
+        (["--space", "lora-only"], "has no budget, by which rows are made equal"),
+        (["--budget", "10"], "no architecture meets the budget"),
+        (["--tasks", "digits,fashion"], "not fetched yet: fashion; run `noahnas data fetch"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_trained(
+    more: list[str], message: str, folder: Path, tmp_path: Path
+) -> None:
+    code, _, error = invoke(*command(folder, tmp_path / "out", "--tasks", "digits", *more))
+    assert code == 2
+    assert message in error
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_groups_name_their_tasks_and_recipes_their_rows(folder: Path) -> None:
+    assert tasks_of(["structured", "emoji"]) == [
+        "emoji", "count", "distance", "heading", "x-position",
+    ]  # fmt: skip
+    rows, recipes = rows_of(["noah", f"noah@{folder / 'short.yaml'}"])
+    assert (rows, list(recipes)) == (["noah", "noah@short"], ["short"])
+
+
+def test_learning_rates_of_a_recipe_are_read_and_faults_named() -> None:
+    found = parse_recipe(RECIPE, "small.yaml").protocol
+    assert found is not None
+    assert found.rates["lora"] == (1e-4, 2e-2)
+    with pytest.raises(NoahnasError, match=r"small.yaml:\d+:\d+: .*lora"):
+        parse_recipe(RECIPE.replace("[1e-4, 2e-2]", "[quick]"), "small.yaml")
+    with pytest.raises(NoahnasError, match="unknown row 'lara'"):
+        parse_recipe(RECIPE.replace("    lora: [1", "    lara: [1"), "small.yaml")
+
+
+# --- what may be said -----------------------------------------------------------------------
+
+
+def scores(values: Any) -> dict[str, dict[int, float]]:
+    """Tasks × seeds as a row's scores."""
+    return {f"t{i}": dict(enumerate(row)) for i, row in enumerate(np.asarray(values).tolist())}
+
+
+TITLES = {"noah": "NOAH", "lora": "LoRA", "vpt": "VPT"}
+
+
+def told(shift: float, noise: float, tasks: int = 10, seeds: int = 3) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.4, 0.8, (tasks, 1)) + np.zeros((tasks, seeds))
+    own = base + shift + noise * rng.standard_normal((tasks, seeds))
+    (found,) = differences({"noah": scores(own), "lora": scores(base)}, "noah", ["lora"], TITLES)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "text"),
+    [
+        (told(0.03, 0.01), "beats", "NOAH beats LoRA: +"),
+        (told(-0.03, 0.01), "does not beat", "NOAH does not beat LoRA: it is worse: -"),
+        (told(0.0, 0.003), "does not beat", "a gain of a point is ruled out"),
+        (told(0.0, 0.08), "cannot be told", "cannot be told (a difference is not shown)"),
+        (told(0.03, 0.01, 1, 3), "cannot be told", "cannot be told (too few seeds to tell)"),
+        (told(0.03, 0.01, 1, 8), "beats", "on these tasks; whether on others, too, cannot be told"),
+    ],
+)
+def test_an_answer_follows_from_its_interval_and_test(
+    found: dict[str, Any], answer: str, text: str
+) -> None:
+    assert found["answer"] == answer
+    assert text in found["sentence"]
+
+
+def test_more_comparisons_make_each_p_larger() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.uniform(0.4, 0.8, (4, 2))
+    rows = {"noah": scores(base + 0.02), "lora": scores(base), "vpt": scores(base)}
+    alone = differences(rows, "noah", ["lora"], TITLES)[0]
+    both = differences(rows, "noah", ["lora", "vpt"], TITLES)[0]
+    assert alone["p_corrected"] == alone["p"] == pytest.approx(2**-7)
+    assert both["p_corrected"] == pytest.approx(2 * alone["p"])
+
+
+def test_pairs_that_others_lack_are_left_out() -> None:
+    first = scores(np.full((3, 3), 0.6))
+    second = scores(np.full((3, 3), 0.5))
+    del second["t2"][1], second["t2"][2]
+    values, tasks = rectangle(first, second)
+    assert (values.shape, tasks) == ((2, 3), ["t0", "t1"])
+    assert values == pytest.approx(0.1)
+    assert rectangle(first, {})[1] == []
+
+
+def test_half_an_interval_of_three_seeds_is_student_s() -> None:
+    assert half_width([0.5, 0.6, 0.7]) == pytest.approx(4.302653 * 0.1 / math.sqrt(3))
+    assert half_width([0.5]) is None
+
+
+def test_the_curve_holds_recipes_against_the_dearest_on_common_pairs() -> None:
+    rng = np.random.default_rng(2)
+    base = rng.uniform(0.5, 0.7, (6, 3))
+    rows = {"noah": scores(base - 0.002), "noah@p": scores(base), "noah@t": scores(base - 0.05)}
+    del rows["noah@p"]["t5"]
+    stages = {"noah": 300, "noah@p": 1660, "noah@t": 83}
+    costs: dict[str, Any] = {
+        name: {s: {"passes": count / 3} for s in ("supernet", "search", "retrain")}
+        | {"rates": {"passes": 0.0}}
+        for name, count in stages.items()
+    }
+    found = curve(rows, costs, {name: name for name in rows})
+    assert found is not None
+    assert (found["reference"], found["tasks"]) == ("noah@p", ["t0", "t1", "t2", "t3", "t4"])
+    assert found["points"]["noah@t"]["share"] == pytest.approx(0.05)
+    assert found["points"]["noah@p"]["accuracy"]["mean"] == pytest.approx(base[:5].mean())
+    kept = {row["row"]: row["keeps"] for row in found["against_reference"]}
+    assert kept == {"noah": True, "noah@t": False}
+    assert keeps({"difference": {"low": -0.0101}}) is False
+    assert curve({"noah": rows["noah"]}, costs, {"noah": "NOAH"}) is None
