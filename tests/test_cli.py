@@ -342,9 +342,8 @@ def test_an_option_has_the_same_short_form_in_every_command() -> None:
     short: dict[str, set[tuple[str, ...]]] = {}
 
     def walk(command: Any) -> None:
-        for name, part in getattr(command, "commands", {}).items():
-            if name != "reproduce":
-                walk(part)
+        for part in getattr(command, "commands", {}).values():
+            walk(part)
         for option in (p for p in command.params if p.param_type_name == "option"):
             (name,) = (o for o in option.opts if o.startswith("--"))
             short.setdefault(name, set()).add(tuple(o for o in option.opts if o != name))
