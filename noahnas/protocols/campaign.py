@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from noahnas.compare.progress import Grid
 from noahnas.data.micro_vtab import NAME, unfetched
 from noahnas.errors import DataError, NoahnasError
 from noahnas.export import BEST
-from noahnas.files import write_atomic
+from noahnas.files import json_text, write_atomic
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.designs import design, row_of
@@ -64,7 +63,7 @@ def write(out: Path, told: Mapping[str, Any]) -> list[str]:
     """Write micro-vtab.json, micro-vtab.md and the plots; returns their names."""
     drawn = plots(told)
     pictures = [name for name in drawn if name.endswith(".png")]
-    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(told, indent=1) + "\n"
     found = drawn | {
         f"{NAME}.md": to_markdown(told, pictures).encode(),
         f"{NAME}.json": text.encode(),

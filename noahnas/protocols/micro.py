@@ -15,7 +15,7 @@ from typing import Any
 from noahnas.backbone import load_backbone
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.errors import NoahnasError, RunError, unknown
-from noahnas.files import write_atomic
+from noahnas.files import sealed_json, write_atomic
 from noahnas.inputs import Inputs
 from noahnas.protocols.cells import Cell, Settings, at_rate
 from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of
@@ -224,10 +224,10 @@ def remember(out: Path, asked: Asked) -> None:
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
         "figures": [vars(figure) for figure in asked.figures],
     }
-    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
-    if not (out / GRID).is_file() or (out / GRID).read_text(encoding="utf-8") != text:
+    content = sealed_json(told)
+    if not (out / GRID).is_file() or (out / GRID).read_bytes() != content:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / GRID, text.encode())
+        write_atomic(out / GRID, content)
 
 
 def order(figure: Figure) -> tuple[int, int, str, int]:
