@@ -12,7 +12,10 @@ import torch
 from noahnas.errors import OutOfMemoryError
 
 T = TypeVar("T")
-TOLD = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+TOLD = (
+    "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN says no more
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 

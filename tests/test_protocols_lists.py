@@ -314,7 +314,7 @@ def test_a_target_that_has_changed_is_scored_anew_and_a_damaged_file_is_named(
     path.write_text(path.read_text()[:40])
     code, _, error = invoke(*command)
     assert code == 2
-    assert f"{path} cannot be read" in error
+    assert f"{path} is damaged" in error
     assert "remove it, and the targets are scored anew" in error
     path.unlink()
     assert invoke(*command)[0] == 0
