@@ -115,7 +115,8 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         else:
             arch = inputs.arch or Arch()
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
-        stage("retrain", lambda: _retrain(run, loaded, arch, report), BEST)
+        kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
+        stage("retrain", lambda: _retrain(run, loaded, arch, report), kept)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
         return _written(run, _result(loaded, arch, done))
@@ -125,7 +126,7 @@ def _whole(run: RunDirectory) -> bool:
     """Whether the weights that a finished run tells of are there, if it retrains anything."""
     inputs = run.about["inputs"]
     retrains = "space" not in inputs or bool(inputs.get("strategy"))
-    return not retrains or (run.path / BEST).is_file()
+    return not retrains or bool(inputs.get("held_out")) or (run.path / BEST).is_file()
 
 
 def _written(run: RunDirectory, result: dict[str, Any]) -> dict[str, Any]:

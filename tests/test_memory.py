@@ -65,7 +65,7 @@ def limited(what: str, megabytes: int, place: object) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does")
-@pytest.mark.parametrize(("what", "megabytes"), [("train", 160), ("evaluate", 100)])
+@pytest.mark.parametrize(("what", "megabytes"), [("train", 160)])
 def test_where_the_system_gives_no_more_memory_batches_are_halved(
     what: str, megabytes: int, tmp_path: object
 ) -> None:

@@ -45,7 +45,7 @@ protocol:
   rates:
     lora: [1e-4, 2e-2]
     mixed: [5e-3, 2e-2]
-    linear: [5e-3, 1e+38]
+    linear: [5e-3, 1e+30]
   rows:
     linear: {epochs: 1, lr: 5e-3, batch_size: 64}
     adapter: {epochs: 1, lr: 5e-3, batch_size: 64}
