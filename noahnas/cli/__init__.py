@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Find the best small trainable parts for a frozen vision transformer.
 
-    `noahnas search` alone runs a whole search on embedded data in under three minutes. With your
+    `noahnas search` alone runs a whole search on embedded data in a few minutes. With your
     own images and backbone:
 
     `noahnas search --data DIR --backbone vit_base_patch16_224.orig_in21k --space noah-vtab`""",
