@@ -191,12 +191,18 @@ def interrupted(work: Work) -> Happened:
     return f"{text}; the last one resumed to the same result", same and not odd and 2 not in ends
 
 
-def terminated(work: Work) -> Happened:
-    """SIGTERM while the supernet is trained, then resumed."""
-    run = work.fresh("terminated")
+def training(work: Work, name: str) -> tuple[Path, subprocess.Popen[str]]:
+    """A run in a place of its own, and its process, which trains the supernet."""
+    run = work.fresh(name)
     process = work.begin(*work.search(run))
     while not (run / "supernet.ckpt").exists():
         time.sleep(0.01)
+    return run, process
+
+
+def terminated(work: Work) -> Happened:
+    """SIGTERM while the supernet is trained, then resumed."""
+    run, process = training(work, "terminated")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
     ok = process.returncode == 130 and f"noahnas search --resume {run}" in err
@@ -207,10 +213,7 @@ def terminated(work: Work) -> Happened:
 
 def two_at_once(work: Work) -> Happened:
     """A second process on a run whose first is stopped, then killed."""
-    run = work.fresh("two")
-    first = work.begin(*work.search(run))
-    while not (run / "supernet.ckpt").exists():
-        time.sleep(0.01)
+    run, first = training(work, "two")
     first.send_signal(signal.SIGSTOP)
     second = work.run("search", "--resume", str(run))
     first.kill()

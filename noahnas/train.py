@@ -122,9 +122,8 @@ def train(
                     group["lr"] = rate
                 lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
-                loss, seen, parts, most = _step(
-                    net, optimizer, x, target, lessons, stage.smoothing, task.precision, most
-                )
+                batch = Batch(x, target, lessons, stage.smoothing, task.precision)
+                loss, seen, parts, most = _step(net, optimizer, batch, most)
                 total += len(y) * loss
                 passes += PASSES_PER_TRAINING_IMAGE * seen
                 taken += [(step, arch, part) for arch, part in parts]
@@ -140,42 +139,40 @@ def train(
     return TrainLog(tuple(losses), passes, seconds, tuple(marks))
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from."""
+
+    x: Tensor  # (B, 3, H, W), normalised
+    target: Tensor  # (B), or (B, classes)
+    lessons: Sequence[Lesson]
+    smoothing: float = 0.0  # of labels
+    precision: str = "fp32"
+
+
 def _step(
-    net: Supernet,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    target: Tensor,
-    lessons: Sequence[Lesson],
-    smoothing: float,
-    precision: str,
-    most: int | None = None,
+    net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, most: int | None = None
 ) -> tuple[Tensor, int, list[tuple[Arch, Tensor]], int]:
     """One step by the mean loss of its lessons, `most` images at a time, halved if memory runs out.
 
     Returns:
         As `_gradients`, and the number of images at a time that memory was enough for.
     """
-    fed = net, optimizer, x, target, lessons, smoothing, precision
-    found, most = halving(partial(_gradients, *fed), most or len(x), "a training step")
+    work = partial(_gradients, net, optimizer, batch)
+    found, most = halving(work, most or len(batch.x), "a training step")
     optimizer.step()
     return *found, most
 
 
 def _gradients(
-    net: Supernet,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    target: Tensor,
-    lessons: Sequence[Lesson],
-    smoothing: float,
-    precision: str,
-    most: int,
+    net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, most: int
 ) -> tuple[Tensor, int, list[tuple[Arch, Tensor]]]:
     """The gradients of a step's mean loss over its lessons, `most` images at a time.
 
     Returns:
         That loss, how many images were seen, and each lesson's arch with its own loss.
     """
+    x, target, lessons = batch.x, batch.target, batch.lessons
     optimizer.zero_grad(set_to_none=True)
     total, seen = torch.zeros((), device=x.device), 0
     parts: list[tuple[Arch, Tensor]] = []
@@ -189,12 +186,13 @@ def _gradients(
         own, outputs = torch.zeros((), device=x.device), []
         for start in range(0, len(inputs), most):
             few = slice(start, start + most)
-            with autocast(x.device, precision):
+            with autocast(x.device, batch.precision):
                 logits = net(inputs[few], lesson.arch)  # (m, classes)
                 if lesson.distilled and taught is not None:
                     loss = F.cross_entropy(logits, taught[few])  # ()
                 else:
-                    loss = F.cross_entropy(logits, wanted[few], label_smoothing=smoothing)  # ()
+                    smooth = batch.smoothing
+                    loss = F.cross_entropy(logits, wanted[few], label_smoothing=smooth)  # ()
             share = loss * (len(logits) / images)
             share.backward()
             total += share.detach()

@@ -6,10 +6,6 @@ import inspect
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -41,6 +37,7 @@ from noahnas.study import Study
 from noahnas.train import build, train
 
 from .conftest import invoke
+from .processes import ended
 
 STAGE = Stage(epochs=2, lr=4e-3, batch_size=64)
 
@@ -252,38 +249,19 @@ def test_the_table_and_the_json_hold_undefined_values() -> None:
 LONG = ["--archs", "3", "--epochs", "6"]
 
 
-def ended(
-    run: Path, ready: Callable[[], bool], sign: int, *args: str
-) -> tuple[int, str, str]:  # exit code, stdout, stderr
-    """Start the command, and send it a signal as soon as `ready`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "noahnas", "diagnose", str(run), *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell's background job ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    deadline = time.monotonic() + 300  # on a busy machine
-    while not ready() and process.poll() is None:
-        assert time.monotonic() < deadline, "what was waited for never came"
-        time.sleep(0.01)
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
 def test_killed_and_interrupted_it_ends_as_if_undisturbed(searched: Path, tmp_path: Path) -> None:
     whole, run = (Path(shutil.copytree(searched, tmp_path / name)) for name in ("whole", "run"))
     undisturbed = diagnose(whole, archs=3, epochs=6)
-    folder = run / "diagnose"
+    folder, words = run / "diagnose", ("diagnose", str(run), *LONG)
 
     def trained() -> set[Path]:
         return set(folder.glob("*-3-*.json"))
 
-    code, _, _ = ended(run, lambda: bool(list(folder.glob("*.ckpt"))), signal.SIGKILL, *LONG)
+    code, _, _ = ended(lambda: bool(list(folder.glob("*.ckpt"))), signal.SIGKILL, *words)
     assert code == -signal.SIGKILL
     assert not (folder / "result.json").exists()
     (folder / ".result.json.1.tmp").write_text("half a")  # of a kill in the midst of a write
-    code, out, err = ended(run, lambda: len(trained()) >= 2, signal.SIGINT, *LONG)
+    code, out, err = ended(lambda: len(trained()) >= 2, signal.SIGINT, *words)
     assert (code, out) == (130, ""), err
     assert f"noahnas diagnose {run} {' '.join(LONG)}" in err
     assert "Traceback" not in err

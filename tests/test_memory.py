@@ -7,9 +7,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from noahnas import Arch, Supernet
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import OutOfMemoryError
+from noahnas.evaluate import evaluate
 from noahnas.memory import halving
+from noahnas.supernet import State
 
 LIMITED = """
 import resource, sys
@@ -65,7 +71,7 @@ def limited(what: str, megabytes: int, place: object) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does")
-@pytest.mark.parametrize(("what", "megabytes"), [("train", 160)])
+@pytest.mark.parametrize(("what", "megabytes"), [("train", 230)])
 def test_where_the_system_gives_no_more_memory_batches_are_halved(
     what: str, megabytes: int, tmp_path: object
 ) -> None:
@@ -76,6 +82,30 @@ def test_where_the_system_gives_no_more_memory_batches_are_halved(
     pairs = zip(free.strip("()\n").split(","), found.strip("()\n").split(","), strict=True)
     for a, b in pairs:
         assert float(b) == pytest.approx(float(a), abs=1e-4)
+
+
+def test_evaluation_goes_on_with_smaller_batches(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network stands for a device without memory for more than 30 images, as none is here."""
+    backbone, arch = load_backbone("vit-digits"), Arch(lora=(2, 0, 0, 1), vpt=(3, 0, 2, 0))
+    data = load_data("digits", LoadOptions((16, 16)))
+    task = Task(data, backbone.preprocess, torch.device("cpu"))
+    net = Supernet(backbone.model, arch, len(data.classes))
+    whole, begin = evaluate(net, arch, task, batch_size=80), net.begin
+
+    def scarce(images: torch.Tensor) -> State:
+        if len(images) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return begin(images)
+
+    monkeypatch.setattr(net, "begin", scarce)
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(net, arch, task, batch_size=80)
+    assert [message.split(" going on ")[1] for message in caplog.messages] == [
+        "with 40 images at a time", "with 20 images at a time"
+    ]  # fmt: skip
+    assert found.loss == pytest.approx(whole.loss, abs=1e-6)
 
 
 def test_one_image_too_many_is_told_in_one_sentence(caplog: pytest.LogCaptureFixture) -> None:

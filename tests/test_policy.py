@@ -17,7 +17,7 @@ from noahnas.data import Dataset, Task
 from noahnas.errors import NoahnasError
 from noahnas.policy import SHAPES, SOURCES, Lesson, policy
 from noahnas.recipe import Stage
-from noahnas.train import _step, build, train
+from noahnas.train import Batch, _step, build, train
 
 CPU = torch.device("cpu")
 STEPS = 96
@@ -106,7 +106,7 @@ def stepped(
     """Gradients of one step, its loss, and how many images it saw."""
     net, x, y = stirred(digits, space)
     optimizer = torch.optim.SGD(net.trainable().values(), lr=0.0)
-    loss, seen, *_ = _step(net, optimizer, x, y, plan, 0.0, "fp32")
+    loss, seen, *_ = _step(net, optimizer, Batch(x, y, plan))
     grads = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     return grads, loss.item(), seen
 

@@ -15,7 +15,7 @@ from noahnas.backbone import describe
 from noahnas.data import LoadOptions, Task, load_data
 from noahnas.evaluate import evaluate_batch
 from noahnas.policy import Lesson
-from noahnas.train import _step
+from noahnas.train import Batch, _step
 
 
 def gpu() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _cases(name: str, mode: str, device: torch.device) -> dict[str, tuple[int, W
     archs, fed = archs_of(space), mode.partition(",")[0]
 
     def step() -> None:
-        _step(net.train(), optimizer, x[:64], y, [Lesson(archs["median"])], 0.0, fed)
+        _step(net.train(), optimizer, Batch(x[:64], y, [Lesson(archs["median"])], precision=fed))
 
     found: dict[str, tuple[int, Work]] = {"eval plain": (256, lambda: forward(x))}
     for told, arch in archs.items():

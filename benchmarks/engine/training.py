@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from noahnas import Space, Supernet
 from noahnas.policy import Lesson
-from noahnas.train import _step
+from noahnas.train import Batch, _step
 
 RANK = 8
 LIMITS = {"largest": 1.08, "median": 1.02}
@@ -59,7 +59,7 @@ def our_step(name: str, told: str, x: Tensor, y: Tensor) -> Work:
     arch = archs_of(space)[told]
     net = Supernet(model, space, CLASSES).train()
     optimizer = torch.optim.AdamW(net.trainable().values(), lr=1e-3)
-    return lambda: _step(net, optimizer, x, y, [Lesson(arch)], 0.0, "fp32")
+    return lambda: _step(net, optimizer, Batch(x, y, [Lesson(arch)]))
 
 
 def training(name: str, count: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from noahnas.cli.options import (
     Threads,
     refuse_inputs_beside_resume,
 )
-from noahnas.cli.screen import print_json, resumed_by, wide_console, working
+from noahnas.cli.screen import print_json, print_report, resumed_by, working
 from noahnas.errors import unknown
 
 if TYPE_CHECKING:
@@ -185,14 +185,5 @@ def _carry_out(out: Path, plan: Plan, *, forgiving: bool, as_json: bool) -> None
     if as_json:
         print_json({"run": str(out)} | told)
         return
-    console = wide_console()
-
-    def line(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    line(heading(told))
-    for sheet in sheets(told):
-        console.print(sheet.to_rich())
-    for text in (*told["rules"], "", *told["notes"]):
-        line(text)
-    line(f"compare.json, compare.md and plots: {out}")
+    texts = (*told["rules"], "", *told["notes"], f"compare.json, compare.md and plots: {out}")
+    print_report(heading(told), sheets(told), texts)

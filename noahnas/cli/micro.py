@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from noahnas.cli.experiment import Asked, numbers, place_of, words
-from noahnas.cli.screen import print_json, same_command, wide_console, working
+from noahnas.cli.screen import print_json, print_report, same_command, working
 from noahnas.cli.shared import takes
 
 DEFAULT = "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah"
@@ -94,17 +94,8 @@ def _run(out: Path, wish: Any, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out)} | told)
         return
-    console = wide_console()
-
-    def line(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    line(heading(told))
-    for sheet in sheets(told):
-        console.print(sheet.to_rich())
-    for text in (*sentences(told), "", *told["notes"]):
-        line(text)
-    line(f"micro-vtab.json, micro-vtab.md and plots: {out}")
+    where = f"micro-vtab.json, micro-vtab.md and plots: {out}"
+    print_report(heading(told), sheets(told), (*sentences(told), "", *told["notes"], where))
 
 
 def _show_preview(told: Mapping[str, Any], as_json: bool) -> None:

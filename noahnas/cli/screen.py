@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from noahnas.progress import Report
+    from noahnas.report.comparison import Sheet
 
 Told = Callable[[], str]  # what to do after an interruption; "" = nothing
 
@@ -54,6 +55,20 @@ def print_json(value: Any) -> None:
     from noahnas.files import json_text
 
     typer.echo(json_text(value, indent=2, ascii_only=True))
+
+
+def print_report(heading: str, sheets: Iterable[Sheet], texts: Iterable[str]) -> None:
+    """Print a report on stdout: its heading, its tables, and sentences under them."""
+    console = wide_console()
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    line(heading)
+    for sheet in sheets:
+        console.print(sheet.to_rich())
+    for text in texts:
+        line(text)
 
 
 def wide_console() -> Console:

@@ -119,13 +119,17 @@ def answer(found: Mapping[str, Any]) -> str:
     return "cannot be told"
 
 
+def points(difference: Mapping[str, Any]) -> str:
+    """A difference of accuracies with its interval, if it has one."""
+    mean, low, high = (difference[key] for key in ("mean", "low", "high"))
+    told = f"{100 * mean:+.1f} points"
+    return told if low is None else f"{told} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def sentence(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """An answer with its numbers."""
     row, other = titles[found["row"]], titles[found["against"]]
-    mean, low, high = (found["difference"][key] for key in ("mean", "low", "high"))
-    told = f"{100 * mean:+.1f} points"
-    if low is not None:
-        told += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    told = points(found["difference"])
     count = len(found["tasks"])
     over = f"{count} task{'s' * (count != 1)} × {found['seeds']} seed{'s' * (found['seeds'] != 1)}"
     told += (

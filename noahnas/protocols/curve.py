@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noahnas.compare.statistics import interval
-from noahnas.protocols.answers import MARGIN, Scores, differences, keeps
+from noahnas.protocols.answers import MARGIN, Scores, differences, keeps, points
 
 CURVE = "noah"  # the row whose recipes make the curve
 CHARGED = ("supernet", "search", "retrain")
@@ -88,10 +88,7 @@ def _values(scores: Scores, common: Mapping[str, list[int]]) -> Any:
 
 def _sentence(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     row, other = titles[found["row"]], titles[found["against"]]
-    mean, low, high = (found["difference"][key] for key in ("mean", "low", "high"))
-    told = f"{100 * mean:+.1f} points"
-    if low is not None:
-        told += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    told = points(found["difference"])
     said = {
         True: f"keeps the accuracy of {other} (loses less than {100 * MARGIN:.1f} points)",
         False: f"is not shown to keep the accuracy of {other}",
