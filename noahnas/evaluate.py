@@ -18,7 +18,7 @@ from noahnas.data import Split, Task
 from noahnas.device import autocast, cast
 from noahnas.errors import TrainingError
 from noahnas.memory import halving
-from noahnas.prefixes import Node, deep, tree, wide
+from noahnas.prefixes import Kept, Node, deep, tree, wide
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
@@ -76,6 +76,7 @@ def evaluate_batch(
     *,
     images: Sequence[int | None] | None = None,
     batch_size: int | None = None,
+    kept: Kept | None = None,
 ) -> list[Result]:
     """Accuracy and loss of architectures, in their order; what they have in common is done once.
 
@@ -91,6 +92,8 @@ def evaluate_batch(
         split: train, val or test.
         images: for each arch how many of the split, from the first; None: all of them.
         batch_size: images at a time; what the device computes fastest if not given.
+        kept: first blocks of architectures that came before, under the same weights, images and
+            precision; those of these are added. On a CPU, where all images are held at once.
 
     Raises:
         TrainingError: if a logit is not finite.
@@ -103,9 +106,10 @@ def evaluate_batch(
     found: dict[tuple[Arch, int], Result] = {}
     for count in dict.fromkeys(wanted):
         part = Split(data.images[:count], data.labels[:count])
-        root = tree(net, list(dict.fromkeys(arch for arch, n in pairs if n == count)))
-        shares = root.shares(net.blocks)
-        for arch, logits in _logits(net, root, part, task, batch_size).items():
+        these = dict.fromkeys(arch for arch, n in pairs if n == count)
+        root = tree(net, list(these), (split, count))
+        logits_of, shares = _logits(net, root, part, task, batch_size, kept)
+        for arch, logits in logits_of.items():
             if not torch.isfinite(logits).all():
                 raise TrainingError(f"the logits of {arch!r} on {split} are not finite")
             found[arch, count] = scored(
@@ -119,37 +123,57 @@ def evaluate_batch(
 
 
 def _logits(
-    net: Supernet, root: Node, part: Split, task: Task, batch_size: int | None
-) -> dict[Arch, Tensor]:
-    """(n, classes) of each arch, on the CPU; in smaller batches where memory runs out."""
+    net: Supernet,
+    root: Node,
+    part: Split,
+    task: Task,
+    batch_size: int | None,
+    kept: Kept | None,
+) -> tuple[dict[Arch, Tensor], dict[Arch, float]]:
+    """(n, classes) of each arch, on the CPU; in smaller batches where memory runs out.
+
+    Returns:
+        These, and each arch's part of the blocks that were computed (`Node.shares`).
+    """
     together = task.device.type != "cpu" and len(root.archs) > 1
     most = max(1, CHUNK // net.shape.tokens) if task.device.type == "cpu" else ON_GPU
     size = batch_size or (max(1, min(most, TOGETHER // len(root.archs))) if together else most)
+    held = 1 if together else max(1, HELD // (4 * net.shape.tokens * net.width * size))  # batches
+    whole = task.device.type == "cpu" and len(part) <= held * size
+    keep = kept.add if kept and whole else None
+    known = kept.find(root) if kept and whole else {}
 
     def computed(few: int) -> dict[Arch, Tensor]:
+        if kept and few < size:  # memory has run out
+            kept.clear()
+            known.clear()
         found: dict[Arch, list[Tensor]] = {arch: [] for arch in root.archs}
         batches = (x for x, _ in part.batches(few, task.preprocess, task.device))
-        bytes_each = 4 * net.shape.tokens * net.width * size  # of a whole batch's tokens
         with cast(net.backbone, task.precision), autocast(task.device, task.precision):
-            while images := list(islice(batches, 1 if together else max(1, HELD // bytes_each))):
-                each = wide(net, images[0], root, TOGETHER) if together else deep(net, images, root)
+            while images := list(islice(batches, held)):
+                if together:
+                    each = wide(net, images[0], root, TOGETHER)
+                else:
+                    each = deep(net, images, root, known, keep if few == size else None)
                 for arch, logits in each:
                     found[arch].append(logits.float())  # (b, classes)
         return {arch: torch.cat(parts).cpu() for arch, parts in found.items()}
 
-    return halving(computed, size, "evaluating")[0]
+    return halving(computed, size, "evaluating")[0], root.shares(net.blocks, known)
 
 
 class Scores:
     """Scores under weights that stay as they are: an arch is evaluated once on as many images.
 
     The weights, the images and the precision are part of what a score is kept by, so one that was
-    got under others is never returned. Kept in memory; what outlives a process is the study.
+    got under others is never returned. First blocks that an arch shares with earlier ones are not
+    computed again (`Kept`). Kept in memory; what outlives a process is the study.
     """
 
     def __init__(self, net: Supernet, task: Task, split: str = "val") -> None:
         self.net, self.task, self.split = net, task, split
         self._known: dict[tuple[str, int | None], Result] = {}
+        self._kept = Kept()
         self._of = self._digest()
 
     def __call__(
@@ -158,13 +182,19 @@ class Scores:
         """As `evaluate_batch`; a score that was there already cost no pass that was computed."""
         if self._digest() != self._of:
             self._known, self._of = {}, self._digest()
+            self._kept.clear()
         keys = [
             (arch.digest, n) for arch, n in zip(archs, images or [None] * len(archs), strict=True)
         ]
         asked = dict(zip(keys, archs, strict=True))
         new = {key: arch for key, arch in asked.items() if key not in self._known}
         found = evaluate_batch(
-            self.net, list(new.values()), self.task, self.split, images=[n for _, n in new]
+            self.net,
+            list(new.values()),
+            self.task,
+            self.split,
+            images=[n for _, n in new],
+            kept=self._kept,
         )
         fresh = dict(zip(new, found, strict=True))
         self._known |= {key: replace(result, computed=0.0) for key, result in fresh.items()}

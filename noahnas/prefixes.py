@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from noahnas.space import Arch
 from noahnas.supernet import Deeds, State, Supernet
 
 Outputs = Iterator[tuple[Arch, Tensor]]  # archs and their logits (n, classes)
+States = Sequence[State]  # of batches, one after the other
+KEPT = 2**29  # bytes of tokens that are kept for architectures to come
 
 
 @dataclass(frozen=True)
@@ -22,43 +26,101 @@ class Node:
 
     archs: tuple[Arch, ...]
     children: tuple[Node, ...]  # one for each thing that they do in the next block
+    key: Hashable  # what they have done
 
     @property
     def arch(self) -> Arch:
         """One of them, for all."""
         return self.archs[0]
 
-    def shares(self, blocks: int) -> dict[Arch, float]:
-        """Each arch's part of the blocks that are computed, as a share of a whole forward."""
+    def shares(self, blocks: int, known: Container[Hashable] = ()) -> dict[Arch, float]:
+        """Each arch's part of the blocks that are computed, as a share of a whole forward.
+
+        Args:
+            blocks: in a whole forward.
+            known: keys of nodes whose tokens are there already (`Kept`).
+        """
         found = dict.fromkeys(self.archs, 0.0)
-        below = list(self.children)
-        while below:
-            node = below.pop()
+
+        def count(node: Node) -> bool:  # whether its tokens are needed
+            needed = [count(child) for child in node.children]
+            if node.key in known or not (any(needed) or not needed):
+                return False
             for arch in node.archs:
                 found[arch] += 1 / len(node.archs) / blocks
-            below += node.children
+            return True
+
+        for child in self.children:
+            count(child)
         return found
 
 
-def tree(net: Supernet, archs: Sequence[Arch]) -> Node:
+class Kept:
+    """Tokens after first blocks, kept for architectures to come that begin as earlier ones did.
+
+    What was used least recently is given up where there are too many bytes of them. For weights,
+    images and a precision that stay as they are.
+    """
+
+    def __init__(self, most: int = KEPT) -> None:
+        self.most = most
+        self._states: OrderedDict[Hashable, States] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, root: Node) -> dict[Hashable, States]:
+        """What is kept of the nodes of a tree, by their keys."""
+        found: dict[Hashable, States] = {}
+        nodes = list(root.children)
+        while nodes:
+            node = nodes.pop()
+            nodes += node.children
+            if node.key in self._states:
+                self._states.move_to_end(node.key)
+                found[node.key] = self._states[node.key]
+        return found
+
+    def add(self, key: Hashable, states: States) -> None:
+        """Keep the tokens of a node; others may have to go."""
+        self._states[key] = states
+        self._bytes += _bytes(states)
+        while self._bytes > self.most:
+            _, gone = self._states.popitem(last=False)
+            self._bytes -= _bytes(gone)
+
+    def clear(self) -> None:
+        """Keep nothing: memory is short, or the weights are others."""
+        self._states.clear()
+        self._bytes = 0
+
+
+def _bytes(states: States) -> int:
+    return sum(state.tokens.untyped_storage().nbytes() for state in states)
+
+
+def tree(net: Supernet, archs: Sequence[Arch], of: Hashable = None) -> Node:
     """Distinct architectures by what they do, block after block.
+
+    Args:
+        net: their weights.
+        archs: each once.
+        of: which images they are run on, for the keys of nodes.
 
     Raises:
         ArchError: if the network holds no weights for one.
     """
     for arch in archs:
         net.check(arch)
-    return _node(net, tuple(archs), 0)
+    return _node(net, tuple(archs), 0, of)
 
 
-def _node(net: Supernet, archs: tuple[Arch, ...], index: int) -> Node:
+def _node(net: Supernet, archs: tuple[Arch, ...], index: int, key: Hashable) -> Node:
     if index == net.blocks:
-        return Node(archs, ())
+        return Node(archs, (), key)
     alike: dict[Hashable, list[Arch]] = {}
     for arch in archs:
         alike.setdefault((_at(arch, index), net.lasting(index, arch)), []).append(arch)
-    below = (_node(net, tuple(group), index + 1) for group in alike.values())
-    return Node(archs, tuple(below))
+    below = (_node(net, tuple(same), index + 1, (key, what)) for what, same in alike.items())
+    return Node(archs, tuple(below), key)
 
 
 def _at(arch: Arch, block: int) -> Hashable:
@@ -70,26 +132,46 @@ def _at(arch: Arch, block: int) -> Hashable:
     )
 
 
-def deep(net: Supernet, images: Sequence[Tensor], root: Node) -> Outputs:
+def deep(
+    net: Supernet,
+    images: Sequence[Tensor],
+    root: Node,
+    known: Mapping[Hashable, States] | None = None,
+    keep: Callable[[Hashable, States], None] | None = None,
+) -> Outputs:
     """Logits of all architectures, one block at a time, depth first.
 
     Holds the tokens of one path alone: as many times (n, N, D) as there are blocks. A block runs
     on one batch after the other, so that what an architecture does to its weights is done once.
+    A block is not run where the tokens after it, or after all that follow it, are known.
 
     Args:
         net: their weights.
         images: batches (B, 3, H, W), n images together, normalised for the backbone.
         root: the architectures (`tree`).
+        known: the tokens of nodes, for these images, by their keys.
+        keep: is given the tokens of nodes of the first half of the blocks. Later ones are seldom
+            met again.
     """
+    there = known or {}
 
-    def below(node: Node, index: int, states: list[State]) -> Outputs:
+    def below(node: Node, index: int, states: Callable[[], States]) -> Outputs:
         if index == net.blocks:
-            logits = torch.cat([net.end(state) for state in states])  # (n, classes)
+            logits = torch.cat([net.end(state) for state in states()])  # (n, classes)
             yield from ((arch, logits) for arch in node.archs)
-        for child in node.children:
-            yield from below(child, index + 1, net.step(index, states, child.arch))
 
-    yield from below(root, 0, [net.begin(part) for part in images])
+        def after(child: Node) -> States:
+            if child.key in there:
+                return there[child.key]
+            found = net.step(index, states(), child.arch)
+            if keep and 2 * (index + 1) <= net.blocks:
+                keep(child.key, found)
+            return found
+
+        for child in node.children:
+            yield from below(child, index + 1, cache(partial(after, child)))
+
+    yield from below(root, 0, cache(lambda: [net.begin(part) for part in images]))
 
 
 def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:

@@ -19,7 +19,7 @@ from noahnas.data import Dataset, Task
 from noahnas.device import autocast, cast
 from noahnas.errors import ArchError
 from noahnas.evaluate import Scores, evaluate_batch
-from noahnas.prefixes import deep, tree, wide
+from noahnas.prefixes import Kept, deep, tree, wide
 from noahnas.space import ModuleSpace
 
 from .conftest import FULL, awake
@@ -168,6 +168,47 @@ def test_blocks_before_the_first_difference_are_computed_once(net: Supernet, tas
     assert found[3].computed == alone[3].computed == len(task.data.val)
 
 
+LATER = [Arch(lora=(4, 2, 0, 0)), Arch(lora=(4, 8, 0, 0)), Arch(lora=(1, 2, 8, 0))]
+
+
+def test_first_blocks_are_kept_for_archs_to_come(net: Supernet, task: Task) -> None:
+    """The first half of the blocks, and to the last bit what is computed without them."""
+    alone = evaluate_batch(net, LATER, task)
+    kept = Kept()
+    evaluate_batch(net, SAME, task, kept=kept)
+    runs = count_blocks(net)
+    found = evaluate_batch(net, LATER, task, batch_size=10**6, kept=kept)
+    assert [runs.count(index) for index in range(4)] == [0, 1, 3, 3]
+    assert found == alone
+    assert sum(r.computed for r in found) == pytest.approx(7 / 12 * 3 * len(task.data.val))
+    assert all(r.computed < len(task.data.val) for r in found)
+
+
+def test_blocks_are_kept_for_the_same_images_alone(net: Supernet, task: Task) -> None:
+    kept, split = Kept(), task.data.val
+    evaluate_batch(net, SAME, task, images=[20] * 4, kept=kept)
+    runs = count_blocks(net)
+    found = evaluate_batch(net, SAME[:1], task, batch_size=10**6, kept=kept)
+    assert runs == [0, 1, 2, 3]
+    assert found == evaluate_batch(net, SAME[:1], task)
+    assert found[0].passes == len(split)
+    assert evaluate_batch(net, SAME[:1], task, "test", kept=kept)[0].computed == len(task.data.test)
+
+
+def test_blocks_that_were_used_least_recently_are_given_up(net: Supernet, task: Task) -> None:
+    def computed(kept: Kept, arch: Arch) -> float:
+        (found,) = evaluate_batch(net, [arch], task, kept=kept)
+        return found.computed / len(task.data.val)
+
+    a, b, c = (Arch(lora=(dim, 0, 0, 0)) for dim in (1, 2, 4))
+    tokens = net.begin(torch.zeros(len(task.data.val), 3, 16, 16)).tokens
+    kept = Kept(most=4 * tokens.untyped_storage().nbytes())  # two blocks of two archs
+    assert [computed(kept, arch) for arch in (a, b, a, c, a, b)] == [1, 1, 0.5, 1, 0.5, 1]
+    kept.clear()
+    assert computed(kept, a) == 1
+    assert computed(Kept(most=0), a) == 1
+
+
 def test_a_score_is_the_same_whoever_else_is_asked_for(net: Supernet, task: Task) -> None:
     """To the last bit: what a search that was killed asks for again is fewer."""
     whole = evaluate_batch(net, SAME, task)
@@ -211,7 +252,7 @@ def test_scores_are_kept_while_weights_images_and_precision_are_the_same(
     computed = len(runs)
     scores.task = replace(task, precision="bf16")
     scores([SAME[0]], [20])
-    assert len(runs) > computed
+    assert len(runs) == computed + 4  # none of the other precision's blocks
     with torch.no_grad():
         net.head.bias.add_(torch.arange(5.0))  # type: ignore[union-attr]
     assert scores([SAME[0]], [20])[0].loss != first[0].loss

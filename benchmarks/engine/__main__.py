@@ -12,7 +12,7 @@ decide no times.
     eval:MODEL    evaluating an arch / timm's own forward of the backbone on the same batch
     train:MODEL   a training step on an arch / one of the plain backbone with LoRA of rank 8 on qkv
     memory        peak memory of a ViT-B/16 step at batch 16, over what the process held before it
-    prefix        blocks computed once for the architectures of an ask, over a search on real scores
+    prefix        blocks computed once for archs that begin alike, over a search on real scores
     precision     bf16 against fp32: speed, and whether they rank architectures alike
     gpu           images a second and memory on a GPU
 """
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "noahnas-engine")
-    parser.add_argument("--ask", type=int, default=50, help="architectures of an ask, for prefix")
+    parser.add_argument("--ask", type=int, default=10, help="architectures of an ask, for prefix")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(exist_ok=True, parents=True)
@@ -63,7 +63,7 @@ def main() -> None:
         elif what == "memory":
             found[section] = memory()
         elif what == "prefix":
-            found[section] = prefix(args.work, args.pairs, args.ask)
+            found[section] = prefix(args.work, args.ask)
         elif what == "precision":
             found[section] = precision(args.work)
         else:

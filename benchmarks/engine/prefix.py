@@ -1,64 +1,94 @@
-"""Blocks computed once for the architectures of an ask, over a search on real scores."""
+"""Blocks computed once for architectures that begin alike, over a search on real scores."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from demo import CPU, supernet_of
-from ratios import pairs, ratio, show
+from models import Work
+from ratios import ratio, show
 
 from noahnas import Arch
-from noahnas.evaluate import CHUNK, evaluate_batch
-from noahnas.prefixes import Node, deep, tree
+from noahnas.evaluate import Result, evaluate_batch
+from noahnas.prefixes import Kept, tree
 from noahnas.search import search
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import Study
 
+GENERATIONS, EACH = 15, 50  # as evolution's own population
 
-def prefix(work: Path, count: int, batch: int) -> dict[str, Any]:
-    """An evolution of 15 generations on real scores: seconds per arch over the plain forward's."""
+
+def prefix(work: Path, batch: int) -> dict[str, Any]:
+    """A search of 15 generations: seconds per arch of an ask over the plain forward's.
+
+    What the search does is timed where it does it, so that what is kept for later asks is what a
+    search keeps. Each ask is a pair with a plain forward of the same images, before or after it.
+    """
     net, space, task = supernet_of(work)
     images = len(task.data.val)
-    asks: list[list[Arch]] = []
-    shared: list[float] = []
+    ((x, _),) = task.data.val.batches(images, task.preprocess, CPU)
 
-    def score(proposals: Sequence[Proposal]) -> Any:
-        archs = [p.arch for p in proposals]
-        found = evaluate_batch(net, archs, task)
-        asks.append(archs)
-        shared.append(sum(r.computed for r in found) / sum(r.passes for r in found))
-        return found
+    @torch.inference_mode()
+    def plain() -> Any:
+        return net.backbone(x)
+
+    def asked(kept: Kept, found: list[tuple[float, float]], computed: list[float]) -> Any:
+        def score(archs: Sequence[Arch]) -> list[Result]:
+            results: list[Result] = []
+            both: dict[str, float] = {}
+            works: dict[str, Work] = {
+                "ours": lambda: results.extend(evaluate_batch(net, archs, task, kept=kept)),
+                "plain": plain,
+            }
+            for told in sorted(works, reverse=bool(len(found) % 2)):
+                both[told] = seconds(works[told])
+            found.append((both["ours"] / len(archs), both["plain"]))
+            computed.append(sum(r.computed for r in results) / sum(r.passes for r in results))
+            return results
+
+        return score
+
+    plain()
+    told: dict[str, Any] = {"batch": batch, "space": "demo", "images": images, "computed": {}}
+    first = EACH // batch  # asks of generation 0
+    pairs: list[tuple[float, float]] = []
+    computed: list[float] = []
+    score: Callable[[Sequence[Arch]], list[Result]] = asked(Kept(), pairs, computed)
+
+    def scored(proposals: Sequence[Proposal]) -> list[Result]:
+        return score([p.arch for p in proposals])
 
     strategy = make_strategy("evolution", space, 0)
     with tempfile.TemporaryDirectory() as place:
         study = Study.journal(Path(place) / "study", space)
-        search(strategy, score, study, trials=750, batch=batch)
-    later = shared[50 // batch :]  # generations 1 to 14
+        search(strategy, scored, study, trials=GENERATIONS * EACH, batch=batch)
+    told["evolution"] = ratio(pairs[first:], 0.85, np.mean)
+    told["computed"]["evolution"] = float(np.mean(computed[first:]))
+    told["computed"]["first generation"] = float(np.mean(computed[:first]))
+    show("prefix evolution", told["evolution"])
     rng = np.random.default_rng(0)
-    found: dict[str, Any] = {"batch": batch, "space": "demo", "images": images}
-    found["computed"] = {"evolution": float(np.mean(later)), "first": shared[0]}
-    draws = [space.sample(rng, batch, prior="paper") for _ in range(10)]
-    found["computed"]["random"] = float(
-        np.mean([sum(tree(net, d).shares(net.blocks).values()) / batch for d in draws])
-    )
-    ((x, _),) = task.data.val.batches(images, task.preprocess, CPU)
-    parts = x.split(CHUNK // net.shape.tokens)
-    with torch.inference_mode():
-        for told, groups in (("evolution", asks[50 // batch :]), ("random", draws)):
-            work_of = []
-            for number in rng.permutation(len(groups))[:count]:
-                root = tree(net, groups[number])
+    pairs, computed = [], []
+    score = asked(Kept(), pairs, computed)
+    alone: list[float] = []  # what an ask has in common, were nothing kept
+    for _ in range(35):
+        draws = [space.sample(rng, prior="paper")[0] for _ in range(batch)]
+        alone.append(sum(tree(net, draws).shares(net.blocks).values()) / batch)
+        score(draws)
+    told["random"] = ratio(pairs[5:], None, np.mean)
+    told["computed"]["random"] = float(np.mean(computed[5:]))
+    told["computed"]["random, within an ask"] = float(np.mean(alone[5:]))
+    show("prefix random", told["random"])
+    return told
 
-                def ours(root: Node = root) -> Any:
-                    return dict(deep(net, parts, root))
 
-                one = pairs(ours, lambda: net.backbone(x), 1)
-                work_of.append((one[0][0] / len(root.archs), one[0][1]))
-            found[told] = ratio(work_of, 0.85 if told == "evolution" else None)
-            show(f"prefix {told}", found[told])
-    return found
+def seconds(work: Work) -> float:
+    """Of the processor, for a piece of work."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began

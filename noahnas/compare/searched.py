@@ -21,6 +21,7 @@ from noahnas.export import load_trained
 from noahnas.files import write_atomic
 from noahnas.loaded import Loaded
 from noahnas.pipeline import STAGES, SUPERNET, supernet_stage
+from noahnas.prefixes import Kept
 from noahnas.progress import Progress, Report
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
@@ -150,13 +151,14 @@ def _search(
     place.mkdir(parents=True, exist_ok=True)
     task = loaded.fed(loaded.inputs.recipe.search)
     space = loaded.bound(plan.space).timed(lambda arch: latency(net, arch, task))
+    kept = Kept()
 
     def score(proposals: Sequence[Proposal]) -> list[Result]:
         asked = {(p.arch.digest, p.images): p for p in proposals}
         new = {key: p for key, p in asked.items() if key not in known}
         began = time.perf_counter()
         archs, parts = [p.arch for p in new.values()], [p.images for p in new.values()]
-        results = evaluate_batch(net, archs, task, images=parts)
+        results = evaluate_batch(net, archs, task, images=parts, kept=kept)
         share = (time.perf_counter() - began) / max(len(new), 1)
         known.update((key, (result, share)) for key, result in zip(new, results, strict=True))
         return [known[p.arch.digest, p.images][0] for p in proposals]
