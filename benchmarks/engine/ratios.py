@@ -34,7 +34,7 @@ def ratio(
     limit: float | None = None,
     middle: Callable[..., Any] = np.median,
 ) -> dict[str, Any]:
-    """The median (or mean) of paired ratios, its bootstrap interval, and whether the limit is met."""
+    """The median (or mean) of paired ratios, its interval, and whether the limit is met."""
     ratios = np.array([a / b for a, b in found])
     rng = np.random.default_rng(0)
     middles = middle(rng.choice(ratios, (10_000, len(ratios))), axis=1)
