@@ -291,19 +291,23 @@ def read_only(work: Work) -> Happened:
 
 
 def diverged(work: Work) -> Happened:
-    """A learning rate of 1e30 after an epoch of warm-up."""
+    """Retraining at a learning rate of 1e30, after a supernet and a search as they should be."""
     recipe = work.place / "wild.yaml"
     recipe.write_text(
         "name: wild\ndescription: diverges\npolicy: paper\ntrials: 4\nbatch: 4\n"
-        "supernet: {epochs: 3, lr: 1e30, batch_size: 64, warmup_epochs: 1}\n"
-        "retrain: {epochs: 1, lr: 1e-3, batch_size: 64}\n"
+        "supernet: {epochs: 3, lr: 1e-3, batch_size: 64}\n"
+        "retrain: {epochs: 1, lr: 1e30, batch_size: 64}\n"
     )
     run = work.fresh("wild")
     args = ["--data", str(work.data), "--backbone", "vit-digits", "--recipe", str(recipe)]
     done = work.run("search", "--out", str(run), *args)
     ok = done.returncode == 2 and "the loss of Arch(" in done.stderr and "at step" in done.stderr
-    kept = (run / "run.json").exists() and (run / "supernet.ckpt").exists()
-    return "exit 2, step and architecture named; the last sound epoch is kept", ok and kept
+    space = Space.load("tiny").bind(blocks=4, width=48)
+    trials = len(Study.journal(run / "study.journal", space).entries())
+    kept = trials == 4 and (run / "supernet.safetensors").exists()
+    left = [name for name in ("best.safetensors", "result.json") if (run / name).exists()]
+    what = f"exit 2, step and architecture named; the supernet and {trials} trials are kept"
+    return what, ok and kept and not left
 
 
 FAULTS: dict[str, Callable[[Work], Happened]] = {
