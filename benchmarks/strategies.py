@@ -51,6 +51,7 @@ SEARCHED: dict[str, tuple[str, Options, int]] = {
     "bandit": ("bandit", {}, TRIALS),
     "bandit, halving alone": ("bandit", {"bred": "0"}, TRIALS),
     "nsga2": ("nsga2", {}, TRIALS),
+    "nsga2, 50": ("nsga2", {"population": "50"}, TRIALS),
     "cmaes": ("cmaes", {}, TRIALS),
     "tpe": ("tpe", {}, TRIALS),
     "predictor": ("predictor", {}, TRIALS),

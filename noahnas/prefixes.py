@@ -44,7 +44,7 @@ class Node:
 
         def count(node: Node) -> bool:  # whether its tokens are needed
             needed = [count(child) for child in node.children]
-            if node.key in known or not (any(needed) or not needed):
+            if node.key in known or (needed and not any(needed)):
                 return False
             for arch in node.archs:
                 found[arch] += 1 / len(node.archs) / blocks

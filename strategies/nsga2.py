@@ -25,7 +25,7 @@ class NSGA2(Multiobjective):
     tournament of two; it is their crossover with probability `crossover`, and then mutates, each
     gene with probability `m`, or 1/genes if that is 0. The first generation is drawn from the
     paper prior. A population is half of evolution's: of a few hundred trials, more and smaller
-    generations find more accurate archs and larger fronts than fewer and larger ones do.
+    generations find more accurate archs than fewer and larger ones do (docs/results.md).
 
     Params are those of the prompt modules, FLOPs what an arch adds to a forward of one image,
     latency the milliseconds of such a forward, measured once for each arch.

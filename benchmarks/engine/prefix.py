@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from demo import CPU, supernet_of
 from models import Work
-from ratios import ratio, show
+from ratios import pair, ratio, show
 
 from noahnas import Arch
 from noahnas.evaluate import Result, evaluate_batch
@@ -41,14 +40,12 @@ def prefix(work: Path, batch: int) -> dict[str, Any]:
     def asked(kept: Kept, found: list[tuple[float, float]], computed: list[float]) -> Any:
         def score(archs: Sequence[Arch]) -> list[Result]:
             results: list[Result] = []
-            both: dict[str, float] = {}
-            works: dict[str, Work] = {
-                "ours": lambda: results.extend(evaluate_batch(net, archs, task, kept=kept)),
-                "plain": plain,
-            }
-            for told in sorted(works, reverse=bool(len(found) % 2)):
-                both[told] = seconds(works[told])
-            found.append((both["ours"] / len(archs), both["plain"]))
+
+            def ours() -> None:
+                results.extend(evaluate_batch(net, archs, task, kept=kept))
+
+            own, other = pair(ours, plain, len(found))
+            found.append((own / len(archs), other))
             computed.append(sum(r.computed for r in results) / sum(r.passes for r in results))
             return results
 
@@ -85,10 +82,3 @@ def prefix(work: Path, batch: int) -> dict[str, Any]:
     told["computed"]["random, within an ask"] = float(np.mean(alone[5:]))
     show("prefix random", told["random"])
     return told
-
-
-def seconds(work: Work) -> float:
-    """Of the processor, for a piece of work."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began

@@ -12,21 +12,23 @@ from models import Work
 
 def pairs(ours: Work, plain: Work, count: int) -> list[tuple[float, float]]:
     """Processor seconds of both, in turns: A B B A."""
+    ours(), plain()  # type: ignore[func-returns-value]  # to warm up
+    return [pair(ours, plain, number) for number in range(count)]
+
+
+def pair(ours: Work, plain: Work, number: int) -> tuple[float, float]:
+    """Processor seconds of both; ours comes first where `number` is even."""
 
     def timed(work: Work) -> float:
         began = time.process_time()
         work()
         return time.process_time() - began
 
-    ours(), plain()  # type: ignore[func-returns-value]  # to warm up
-    found = []
-    for number in range(count):
-        if number % 2:
-            b, a = timed(plain), timed(ours)
-        else:
-            a, b = timed(ours), timed(plain)
-        found.append((a, b))
-    return found
+    if number % 2:
+        b, a = timed(plain), timed(ours)
+    else:
+        a, b = timed(ours), timed(plain)
+    return a, b
 
 
 def ratio(
