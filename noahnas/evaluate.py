@@ -39,11 +39,13 @@ class Result:
     passes: int  # images through the backbone, forward equivalents; the price, blocks shared or not
     split: str  # "val" during search; "test" once, after retraining
     computed: float = field(default=0.0, compare=False)  # passes that were, shared blocks once
+    by: str = "accuracy"  # what a search ranks it by: that, or "loss"
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What a search maximises: accuracy, ties broken by loss."""
-        return self.accuracy, -self.loss
+        """What a search maximises: accuracy, ties broken by loss; or the other way round."""
+        by_accuracy = self.accuracy, -self.loss
+        return by_accuracy if self.by == "accuracy" else by_accuracy[::-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them."""
@@ -167,11 +169,12 @@ class Scores:
 
     The weights, the images and the precision are part of what a score is kept by, so one that was
     got under others is never returned. First blocks that an arch shares with earlier ones are not
-    computed again (`Kept`). Kept in memory; what outlives a process is the study.
+    computed again (`Kept`). Kept in memory; what outlives a process is the study. Results are
+    ranked `by` accuracy or by loss.
     """
 
-    def __init__(self, net: Supernet, task: Task, split: str = "val") -> None:
-        self.net, self.task, self.split = net, task, split
+    def __init__(self, net: Supernet, task: Task, split: str = "val", by: str = "accuracy") -> None:
+        self.net, self.task, self.split, self.by = net, task, split, by
         self._known: dict[tuple[str, int | None], Result] = {}
         self._kept = Kept()
         self._of = self._digest()
@@ -196,7 +199,7 @@ class Scores:
             images=[n for _, n in new],
             kept=self._kept,
         )
-        fresh = dict(zip(new, found, strict=True))
+        fresh = {key: replace(told, by=self.by) for key, told in zip(new, found, strict=True)}
         self._known |= {key: replace(result, computed=0.0) for key, result in fresh.items()}
         return [fresh.pop(key) if key in fresh else self._known[key] for key in keys]
 

@@ -112,11 +112,12 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
             timed = space.timed(lambda arch: latency(net, arch, searched))
             found = stage("search", lambda: _search(run, loaded, net, timed, report))
             arch = Arch.from_dict(found["arch"])
+            heir_of = net if inputs.recipe.retrain_from == "supernet" else None
         else:
-            arch = inputs.arch or Arch()
+            arch, heir_of = inputs.arch or Arch(), None
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
         kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
-        stage("retrain", lambda: _retrain(run, loaded, arch, report), kept)
+        stage("retrain", lambda: _retrain(run, loaded, arch, heir_of, report), kept)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
         return _written(run, _result(loaded, arch, done))
@@ -217,7 +218,7 @@ def _search(
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
 
-    scores = Scores(net, task)
+    scores = Scores(net, task, by=inputs.recipe.search.by)
 
     def score(proposals: Sequence[Proposal]) -> list[Result]:
         return scores([p.arch for p in proposals], [p.images for p in proposals])
@@ -247,7 +248,9 @@ def _search(
     }
 
 
-def _retrain(run: RunDirectory, loaded: Loaded, arch: Arch, report: Report) -> dict[str, Any]:
+def _retrain(
+    run: RunDirectory, loaded: Loaded, arch: Arch, heir_of: Supernet | None, report: Report
+) -> dict[str, Any]:
     inputs = loaded.inputs
     stage = inputs.recipe.retrain
     trained = retrain(
@@ -262,6 +265,7 @@ def _retrain(run: RunDirectory, loaded: Loaded, arch: Arch, report: Report) -> d
         full=inputs.full,
         test_every=inputs.test_every,
         split="val" if inputs.held_out else "test",
+        heir_of=heir_of,
     )
     save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())

@@ -19,6 +19,8 @@ WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
     "normalise": tuple(MEANS),
     "augment": ("none", "flip", "crop-flip"),
     "retrain_on": ("train+val", "train"),
+    "retrain_from": ("backbone", "supernet"),
+    "by": ("accuracy", "loss"),
     "winner": ("each-seed", "first-seed"),
 }
 
@@ -53,6 +55,7 @@ class Search:
     strategy: str = "evolution"
     options: Mapping[str, str] = field(default_factory=dict)  # of that strategy
     normalise: str = "backbone"  # should be what the supernet was trained with
+    by: str = "accuracy"  # what on val is to be best; the other one breaks ties
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Recipe:
     retrain: Stage
     search: Search = Search()
     retrain_on: str = "train+val"  # or train alone, as few-shot learning has it
+    retrain_from: str = "backbone"  # new modules; or the weights that they have in the supernet
     protocol: Protocol | None = None
 
     @classmethod

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from noahnas.backbone import Backbone
 from noahnas.data import Task, merge
 from noahnas.evaluate import Result, evaluate
@@ -41,8 +43,9 @@ def retrain(
     full: bool = False,
     test_every: int = 0,
     split: str = "test",
+    heir_of: Supernet | None = None,
 ) -> Retrained:
-    """Train `arch` from the pretrained backbone, and test it at the last epoch.
+    """Train `arch` on the pretrained backbone, and test it at the last epoch.
 
     Args:
         arch: what to train.
@@ -58,12 +61,16 @@ def retrain(
             that report their best epoch; 0 = at the last epoch alone.
         split: what it is scored on at the end; "val" for choosing hyper-parameters, with `on`
             "train".
+        heir_of: a supernet that has the arch: modules and head begin with its weights (`inherit`)
+            and not with new ones.
 
     Raises:
         ArchError: if the arch does not fit the backbone.
         TrainingError: if training diverges.
     """
     net = build(backbone, arch, len(task.data.classes), stage, seed, full=full)
+    if heir_of:
+        inherit(net, heir_of)
 
     def tested(epoch: int) -> float | None:
         if epoch % test_every and epoch != stage.epochs - 1:
@@ -83,3 +90,19 @@ def retrain(
         mark=tested if test_every else None,
     )
     return Retrained(net, evaluate(net, arch, task, split), log)
+
+
+@torch.no_grad()
+def inherit(net: Supernet, supernet: Supernet) -> None:
+    """Give the network of one arch the weights that the arch has in a supernet, head included.
+
+    A smaller dim is the first part of a larger one, so each tensor is the corner of the supernet's
+    tensor of that name; `net` computes what the supernet does under its arch.
+
+    Raises:
+        ArchError: if the supernet holds no weights for the arch.
+    """
+    supernet.check(net.largest)
+    shared = supernet.trainable()
+    for name, own in net.trainable().items():
+        own.copy_(shared[name][tuple(slice(size) for size in own.shape)])

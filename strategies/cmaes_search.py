@@ -62,7 +62,8 @@ class CMAES(Strategy):
         for position, trial in enumerate(trials, start=first):
             if self._model is None:
                 return
-            value = trial.result.loss * 1e-9 - trial.result.accuracy  # loss breaks ties alone
+            best, tie = trial.result.rank
+            value = -best - 1e-9 * tie
             self._generation.append((self._raw(position, trial.arch), value))
             if len(self._generation) == self._model.population_size:
                 self._model.tell(self._generation)

@@ -16,7 +16,7 @@ from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Strategy, Trial
 
 STEPS = 200  # of a random walk from a suggestion that is known to a new arch
-TIE = 1e-9  # of a nat of loss in accuracy: breaks ties and nothing else
+TIE = 1e-9  # of the second part of a rank in the first: breaks ties and nothing else
 
 
 class _Told(optuna.storages.InMemoryStorage):
@@ -65,7 +65,8 @@ class OptunaSampler(Strategy):
         """Keep the trials in Optuna's form too."""
         super().tell(trials)
         for trial in trials:
-            value = trial.result.accuracy - TIE * trial.result.loss
+            first, second = trial.result.rank
+            value = first + TIE * second
             self._told.append(self._frozen(trial.arch, len(self._told), value))
 
     def _frozen(self, arch: Arch, number: int, value: float | None = None) -> FrozenTrial:

@@ -60,7 +60,7 @@ class Predictor(Strategy):
             return found or self.fresh(lambda _: self.space.sample(rng)[0], n)
         while len(self._rows) < len(self.history):
             self._rows.append(features(self.space, self.history[len(self._rows)].arch))
-        scores = np.array([trial.result.accuracy for trial in self.history])  # (trials,)
+        scores = np.array([trial.result.rank[0] for trial in self.history])  # (trials,)
         model = Model.fit(np.stack(self._rows), scores)
         archs = self._candidates(model, n, rng)
         if not archs:

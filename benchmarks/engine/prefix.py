@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from demo import CPU, supernet_of
-from models import Work
 from ratios import pair, ratio, show
 
 from noahnas import Arch

@@ -95,6 +95,11 @@ def _began(run: RunDirectory) -> dict[str, Any]:
 
 
 def _checked(out: Path, plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
+    if plan.inputs.recipe.retrain_from == "supernet":
+        raise RunError(
+            "a comparison retrains an arch once, whichever supernets it was found on; take a "
+            "recipe with retrain_from: backbone"
+        )
     space = loaded.bound(plan.space)
     for supernet in plan.supernets:
         copied = (out / "supernets" / supernet.name / STAGES).is_file()

@@ -149,7 +149,8 @@ def _search(
 ) -> Record:
     """One search within both budgets; what others had scored before is looked up."""
     place.mkdir(parents=True, exist_ok=True)
-    task = loaded.fed(loaded.inputs.recipe.search)
+    recipe = loaded.inputs.recipe
+    task = loaded.fed(recipe.search)
     space = loaded.bound(plan.space).timed(lambda arch: latency(net, arch, task))
     kept = Kept()
 
@@ -160,7 +161,8 @@ def _search(
         archs, parts = [p.arch for p in new.values()], [p.images for p in new.values()]
         results = evaluate_batch(net, archs, task, images=parts, kept=kept)
         share = (time.perf_counter() - began) / max(len(new), 1)
-        known.update((key, (result, share)) for key, result in zip(new, results, strict=True))
+        ranked = [replace(result, by=recipe.search.by) for result in results]
+        known.update((key, (result, share)) for key, result in zip(new, ranked, strict=True))
         return [known[p.arch.digest, p.images][0] for p in proposals]
 
     entrant = cell.entrant
@@ -171,7 +173,6 @@ def _search(
     images = len(task.data.val)
     allowed = affordable(plan.trials, images, passes)
     study = Study.journal(place / "study.journal", space)
-    recipe = loaded.inputs.recipe
     outcome = search(
         strategy,
         score,
