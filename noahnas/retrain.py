@@ -10,6 +10,7 @@ from noahnas.data import Task, merge
 from noahnas.evaluate import Result, evaluate
 from noahnas.policy import only
 from noahnas.progress import Report
+from noahnas.ranks import ALONE, Ranks
 from noahnas.recipe import Stage
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
@@ -41,7 +42,8 @@ def retrain(
     full: bool = False,
     test_every: int = 0,
     split: str = "test",
-) -> Retrained:
+    ranks: Ranks = ALONE,
+) -> Retrained | None:
     """Train `arch` from the pretrained backbone, and test it at the last epoch.
 
     Args:
@@ -58,6 +60,10 @@ def retrain(
             that report their best epoch; 0 = at the last epoch alone.
         split: what it is scored on at the end; "val" for choosing hyper-parameters, with `on`
             "train".
+        ranks: the processes that train it together.
+
+    Returns:
+        None on other ranks than 0, which train along and test nothing.
 
     Raises:
         ArchError: if the arch does not fit the backbone.
@@ -81,5 +87,8 @@ def retrain(
         checkpoint=checkpoint,
         report=report,
         mark=tested if test_every else None,
+        ranks=ranks,
     )
+    if not ranks.leads:
+        return None
     return Retrained(net, evaluate(net, arch, task, split), log)
