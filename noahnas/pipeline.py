@@ -75,9 +75,7 @@ def start(
     return _stages(RunDirectory.create(out, about), loaded, report, ranks)
 
 
-def resume(
-    path: Path, report: Report = lambda _: None, ranks: Ranks = ALONE
-) -> dict[str, Any]:
+def resume(path: Path, report: Report = lambda _: None, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Go on with a run that was cut short; a finished one returns its result.
 
     Raises:

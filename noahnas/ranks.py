@@ -6,6 +6,7 @@ batch. Lightning Fabric connects them; it is imported where there are several al
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import socket
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 
 from noahnas.errors import NoahnasError, RanksError
 
-PATIENCE = timedelta(days=7)  # while rank 0 searches, the others wait; a dead one is noticed at once
+PATIENCE = timedelta(
+    days=7
+)  # while rank 0 searches, the others wait; a dead one is noticed at once
 TOGETHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FOLLOWER = "from noahnas.follow import main; main()"
 GONE = 10.0  # seconds in which a process that was told to end does so by itself
@@ -146,7 +149,9 @@ def asked(devices: int | None, nodes: int | None) -> tuple[int, int]:
         size, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         for option, given, found in (("devices", devices, local), ("nodes", nodes, size // local)):
             if given and given != found:
-                raise NoahnasError(f"--{option} is {given}, but torchrun began {found}; leave it out")
+                raise NoahnasError(
+                    f"--{option} is {given}, but torchrun began {found}; leave it out"
+                )
         return local, size // local
     if (nodes or 1) > 1:
         raise NoahnasError(
@@ -196,6 +201,8 @@ def _connected(local: int, machines: int, cuda: bool) -> Ranks:
         raise NoahnasError(
             "several devices need Lightning Fabric: pip install pytorch-lightning"
         ) from None
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # it tells each process that it has begun
     strategy = DDPStrategy(
         cluster_environment=TorchElasticEnvironment(),
         process_group_backend="cpu:gloo,cuda:nccl" if cuda else "gloo",
