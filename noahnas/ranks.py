@@ -19,13 +19,11 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noahnas.errors import NoahnasError, RanksError
 
-PATIENCE = timedelta(
-    days=7
-)  # while rank 0 searches, the others wait; a dead one is noticed at once
+PATIENCE = timedelta(days=7)  # the others wait for as long as rank 0 searches
 TOGETHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FOLLOWER = "from noahnas.follow import main; main()"
 GONE = 10.0  # seconds in which a process that was told to end does so by itself
@@ -67,7 +65,7 @@ class Ranks:
         """The sum of a tensor over all ranks, in the same shape."""
         return values if self.size == 1 else self._sum(values)
 
-    def sum_gradients(self, weights: Sequence[nn.Parameter], used: Sequence[bool]) -> None:
+    def sum_gradients(self, weights: Sequence[Tensor], used: Sequence[bool]) -> None:
         """Give each weight the sum of its gradients; those not `used` on any rank keep None.
 
         AdamW leaves a weight without gradient as it is, and decays one whose gradient is zero.
@@ -149,9 +147,7 @@ def asked(devices: int | None, nodes: int | None) -> tuple[int, int]:
         size, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         for option, given, found in (("devices", devices, local), ("nodes", nodes, size // local)):
             if given and given != found:
-                raise NoahnasError(
-                    f"--{option} is {given}, but torchrun began {found}; leave it out"
-                )
+                raise NoahnasError(f"--{option} is {given}, but torchrun began {found}")
         return local, size // local
     if (nodes or 1) > 1:
         raise NoahnasError(
@@ -195,8 +191,8 @@ def joined(devices: int | None, nodes: int | None, device: str) -> Iterator[Rank
 def _connected(local: int, machines: int, cuda: bool) -> Ranks:
     try:
         from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import TorchElasticEnvironment
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+        from lightning_fabric.strategies.ddp import DDPStrategy
     except ImportError:
         raise NoahnasError(
             "several devices need Lightning Fabric: pip install pytorch-lightning"

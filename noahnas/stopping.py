@@ -29,13 +29,8 @@ INTERRUPTED = 130  # exit code, as shells have it for Ctrl-C; SIGTERM ends alike
 FAULT = 2  # exit code of what the user can mend
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
-MIDWAY = (
-    WriteError,
-    TrainingError,
-    RanksError,
-    OutOfMemoryError,
-    OSError,
-)  # faults that work goes on after
+# Faults that work goes on after.
+MIDWAY = (WriteError, TrainingError, RanksError, OutOfMemoryError, OSError)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 Told = Callable[[], str]
