@@ -12,6 +12,7 @@ NoahnasError                 base: one clear sentence, shown without a traceback
 ├── RunError                 a run directory that is taken, foreign or damaged
 ├── WriteError               a file that cannot be written: the disk is full, or read-only
 ├── OutOfMemoryError         memory ran out with the smallest batch
+├── RanksError               a process that trains along has ended
 └── TrainingError            training diverged
 """
 
@@ -97,6 +98,10 @@ class WriteError(NoahnasError, OSError):
 
 class OutOfMemoryError(NoahnasError):
     """Memory ran out, even with the smallest batch."""
+
+
+class RanksError(NoahnasError):
+    """Another process of a training on several devices has ended, or cannot be reached."""
 
 
 class TrainingError(NoahnasError):

@@ -6,11 +6,13 @@ A run may also be a retraining alone, of a given arch, or a supernet alone, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from noahnas.backbone import load_backbone
 from noahnas.diagnose import spread
@@ -23,8 +25,9 @@ from noahnas.loaded import Loaded, load, reload
 from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
+from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
-from noahnas.retrain import retrain
+from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
 from noahnas.space import Arch, Space
@@ -32,14 +35,29 @@ from noahnas.space.check import binding
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
-from noahnas.train import train
+from noahnas.train import TrainLog, train
 
 SUPERNET = "supernet.safetensors"
 COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
 STAGES = "stages.json"  # what each finished stage measured
 
 
-def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Job:
+    """A training that rank 0 begins, as the other ranks are told of it."""
+
+    inputs: Inputs
+    digests: Mapping[str, str]  # of backbone and data
+    arch: Arch | None = None  # to be retrained; None = the supernet
+    start: Mapping[str, Tensor] | None = None  # of a supernet, with which the arch begins
+
+
+def start(
+    out: Path,
+    inputs: Inputs,
+    report: Report = lambda _: None,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:
     """Run a search, a retraining alone or a supernet alone, in a new directory.
 
     Returns what result.json holds.
@@ -56,10 +74,10 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
     about = {"command": searched if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
-    return _stages(RunDirectory.create(out, about), loaded, report)
+    return _stages(RunDirectory.create(out, about), loaded, report, ranks)
 
 
-def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
+def resume(path: Path, report: Report = lambda _: None, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Go on with a run that was cut short; a finished one returns its result.
 
     Raises:
@@ -70,7 +88,7 @@ def resume(path: Path, report: Report = lambda _: None) -> dict[str, Any]:
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file() and _whole(run):
         return run.read_json("result.json", "data", "cost")
-    return _stages(run, reload(run, report), report)
+    return _stages(run, reload(run, report), report, ranks)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -87,7 +105,7 @@ def described(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]:
+def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> dict[str, Any]:
     with run.locked():
         inputs = loaded.inputs
         done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
@@ -103,7 +121,8 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
         if inputs.space:
             space = loaded.bound(inputs.space)
             net = loaded.supernet(space)
-            stage("supernet", lambda: supernet_stage(run, loaded, net, space, report), SUPERNET)
+            trained = partial(supernet_stage, run, loaded, net, space, report, ranks)
+            stage("supernet", trained, SUPERNET)
             load_trained(run.path / SUPERNET, net)
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: _spread(loaded, net, space))
@@ -112,12 +131,13 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report) -> dict[str, Any]
             timed = space.timed(lambda arch: latency(net, arch, searched))
             found = stage("search", lambda: _search(run, loaded, net, timed, report))
             arch = Arch.from_dict(found["arch"])
-            heir_of = net if inputs.recipe.retrain_from == "supernet" else None
+            heir = inputs.recipe.retrain_from == "supernet"
+            start = {k: v.detach().cpu() for k, v in net.trainable().items()} if heir else None
         else:
-            arch, heir_of = inputs.arch or Arch(), None
+            arch, start = inputs.arch or Arch(), None
         write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
         kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
-        stage("retrain", lambda: _retrain(run, loaded, arch, heir_of, report), kept)
+        stage("retrain", lambda: _retrain(run, loaded, arch, start, report, ranks), kept)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
         return _written(run, _result(loaded, arch, done))
@@ -136,7 +156,12 @@ def _written(run: RunDirectory, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def supernet_stage(
-    run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
+    run: RunDirectory,
+    loaded: Loaded,
+    net: Supernet,
+    space: Space,
+    report: Report,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train `net`, or copy the weights of another run's; they are in SUPERNET when it returns."""
     about = loaded.about(space)
@@ -146,19 +171,30 @@ def supernet_stage(
         load_trained(other / SUPERNET, net)
         save_trained(run.path / SUPERNET, net, read_header(other / SUPERNET))
         return cost | {"reused": str(other)}
-    log = train(
-        net,
-        loaded.fed(loaded.inputs.recipe.supernet),
-        loaded.task.data.train,
-        loaded.inputs.recipe.supernet,
-        name="supernet",
-        plan=policy(loaded.inputs.recipe.policy, space),
-        seed=loaded.inputs.seed,
-        checkpoint=run.path / "supernet.ckpt",
-        report=report,
-    )
+    ranks.share(Job(loaded.inputs, loaded.digests()))
+    log = train_supernet(loaded, net, space, run.path / "supernet.ckpt", report, ranks)
     save_trained(run.path / SUPERNET, net, about)
     return asdict(log)
+
+
+def train_supernet(
+    loaded: Loaded, net: Supernet, space: Space, checkpoint: Path, report: Report, ranks: Ranks
+) -> TrainLog:
+    """Train `net` as the recipe says."""
+    stage = loaded.inputs.recipe.supernet
+    with ranks.cores_shared():
+        return train(
+            net,
+            loaded.fed(stage),
+            loaded.task.data.train,
+            stage,
+            name="supernet",
+            plan=policy(loaded.inputs.recipe.policy, space),
+            seed=loaded.inputs.seed,
+            checkpoint=checkpoint,
+            report=report,
+            ranks=ranks,
+        )
 
 
 def _spread(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
@@ -248,25 +284,43 @@ def _search(
     }
 
 
-def _retrain(
-    run: RunDirectory, loaded: Loaded, arch: Arch, heir_of: Supernet | None, report: Report
-) -> dict[str, Any]:
+def retrain_stage(
+    loaded: Loaded, job: Job, checkpoint: Path, report: Report, ranks: Ranks
+) -> Retrained | None:
+    """Retrain a job's arch as inputs and recipe say; None on other ranks than 0."""
+    assert job.arch is not None  # callers say so
     inputs = loaded.inputs
     stage = inputs.recipe.retrain
-    trained = retrain(
-        arch,
-        loaded.fresh(stage),
-        loaded.fed(stage),
-        stage,
-        seed=inputs.seed,
-        checkpoint=run.path / "retrain.ckpt",
-        report=report,
-        on="train" if inputs.held_out else inputs.recipe.retrain_on,
-        full=inputs.full,
-        test_every=inputs.test_every,
-        split="val" if inputs.held_out else "test",
-        heir_of=heir_of,
-    )
+    with ranks.cores_shared():
+        return retrain(
+            job.arch,
+            loaded.fresh(stage),
+            loaded.fed(stage),
+            stage,
+            seed=inputs.seed,
+            checkpoint=checkpoint,
+            report=report,
+            on="train" if inputs.held_out else inputs.recipe.retrain_on,
+            full=inputs.full,
+            test_every=inputs.test_every,
+            split="val" if inputs.held_out else "test",
+            start=job.start,
+            ranks=ranks,
+        )
+
+
+def _retrain(
+    run: RunDirectory,
+    loaded: Loaded,
+    arch: Arch,
+    start: Mapping[str, Tensor] | None,
+    report: Report,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    job = Job(loaded.inputs, loaded.digests(), arch, start)
+    ranks.share(job)
+    trained = retrain_stage(loaded, job, run.path / "retrain.ckpt", report, ranks)
+    assert trained is not None  # as this is rank 0
     save_trained(run.path / BEST, trained.net, {"arch": arch.to_dict()} | loaded.digests())
     head = sum(p.numel() for p in trained.net.head.parameters())
     tuned = sum(p.numel() for p in trained.net.trainable().values()) - head

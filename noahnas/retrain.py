@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from noahnas.backbone import Backbone
 from noahnas.data import Task, merge
+from noahnas.errors import ArchError
 from noahnas.evaluate import Result, evaluate
 from noahnas.policy import only
 from noahnas.progress import Report
+from noahnas.ranks import ALONE, Ranks
 from noahnas.recipe import Stage
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
@@ -43,8 +47,9 @@ def retrain(
     full: bool = False,
     test_every: int = 0,
     split: str = "test",
-    heir_of: Supernet | None = None,
-) -> Retrained:
+    start: Mapping[str, Tensor] | None = None,
+    ranks: Ranks = ALONE,
+) -> Retrained | None:
     """Train `arch` on the pretrained backbone, and test it at the last epoch.
 
     Args:
@@ -61,16 +66,20 @@ def retrain(
             that report their best epoch; 0 = at the last epoch alone.
         split: what it is scored on at the end; "val" for choosing hyper-parameters, with `on`
             "train".
-        heir_of: a supernet that has the arch: modules and head begin with its weights (`inherit`)
-            and not with new ones.
+        start: trained tensors of a supernet that has the arch: modules and head begin with its
+            weights (`inherit`) and not with new ones.
+        ranks: the processes that train it together.
+
+    Returns:
+        None on other ranks than 0, which train along and test nothing.
 
     Raises:
         ArchError: if the arch does not fit the backbone.
         TrainingError: if training diverges.
     """
     net = build(backbone, arch, len(task.data.classes), stage, seed, full=full)
-    if heir_of:
-        inherit(net, heir_of)
+    if start:
+        inherit(net, start)
 
     def tested(epoch: int) -> float | None:
         if epoch % test_every and epoch != stage.epochs - 1:
@@ -88,21 +97,29 @@ def retrain(
         checkpoint=checkpoint,
         report=report,
         mark=tested if test_every else None,
+        ranks=ranks,
     )
+    if not ranks.leads:
+        return None
     return Retrained(net, evaluate(net, arch, task, split), log)
 
 
 @torch.no_grad()
-def inherit(net: Supernet, supernet: Supernet) -> None:
+def inherit(net: Supernet, start: Mapping[str, Tensor]) -> None:
     """Give the network of one arch the weights that the arch has in a supernet, head included.
 
     A smaller dim is the first part of a larger one, so each tensor is the corner of the supernet's
     tensor of that name; `net` computes what the supernet does under its arch.
 
+    Args:
+        net: of one arch.
+        start: the supernet's tensors by name (`Supernet.trainable`).
+
     Raises:
         ArchError: if the supernet holds no weights for the arch.
     """
-    supernet.check(net.largest)
-    shared = supernet.trainable()
     for name, own in net.trainable().items():
-        own.copy_(shared[name][tuple(slice(size) for size in own.shape)])
+        whole = start.get(name)
+        if whole is None or any(n < m for n, m in zip(whole.shape, own.shape, strict=True)):
+            raise ArchError(f"the supernet has no weights {name} of {tuple(own.shape)}")
+        own.copy_(whole[tuple(slice(size) for size in own.shape)])

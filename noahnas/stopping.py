@@ -16,14 +16,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from noahnas.errors import NoahnasError, OutOfMemoryError, TrainingError, WriteError
+from noahnas.errors import (
+    NoahnasError,
+    OutOfMemoryError,
+    RanksError,
+    TrainingError,
+    WriteError,
+)
 from noahnas.progress import Progress, Report
 
 INTERRUPTED = 130  # exit code, as shells have it for Ctrl-C; SIGTERM ends alike
 FAULT = 2  # exit code of what the user can mend
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
-MIDWAY = (WriteError, TrainingError, OutOfMemoryError, OSError)  # faults that work goes on after
+# Faults that work goes on after.
+MIDWAY = (WriteError, TrainingError, RanksError, OutOfMemoryError, OSError)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 Told = Callable[[], str]
@@ -107,7 +114,5 @@ def _message(error: BaseException) -> str | None:
         told = f"{error.filename or 'a file'} cannot be used: {error.strerror}"
     else:
         return None
-    kept = (
-        isinstance(error, (WriteError, TrainingError, OutOfMemoryError, OSError)) and _State.told()
-    )
+    kept = isinstance(error, MIDWAY) and _State.told()
     return f"{told}\nwhat was done before is kept; {kept}" if kept else told

@@ -24,9 +24,10 @@ from noahnas.data import Split, Task
 from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
 from noahnas.files import sealed, unsealed, write_atomic
-from noahnas.memory import halving
+from noahnas.memory import halving, ran_out
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
+from noahnas.ranks import ALONE, OwnDraws, Ranks
 from noahnas.recipe import Stage
 from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
@@ -79,6 +80,7 @@ def train(
     checkpoint: Path,
     report: Report = silent,
     mark: Mark | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainLog:
     """Train the prompt modules and the head on a split, each step by the lessons of `plan`.
 
@@ -92,10 +94,15 @@ def train(
     `mark`, if given, is called with the number of each epoch (from 0) when it ends, and what it
     returns is kept in the checkpoint and the log. It may evaluate `net`; its time is not counted.
 
+    With several `ranks` each takes its share of every batch, gradients are summed, and all step
+    alike; rank 0 alone reads and writes the checkpoint, marks and reports. Weights differ from
+    those of one process by rounding, unless dropout or drop-path draw.
+
     Raises:
         TrainingError: if a loss is not finite, naming step and arch; the last checkpoint stays.
         OutOfMemoryError: if memory runs out with one image at a time.
         RunError: if the checkpoint is damaged or of another training.
+        RanksError: if another of the `ranks` has ended.
     """
     device = task.device
     net.to(device)
@@ -103,7 +110,7 @@ def train(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
     )
     key = f"{name} {seed} {stage}"
-    losses, marks, passes, seconds, most = _restore(checkpoint, net, optimizer, key, device)
+    losses, marks, passes, seconds, most = _restore(checkpoint, net, optimizer, key, device, ranks)
     most = most or stage.batch_size
     steps = math.ceil(len(split) / stage.batch_size)
     for epoch in range(len(losses), stage.epochs):
@@ -115,7 +122,7 @@ def train(
         net.train()
         batches = split.batches(stage.batch_size, task.preprocess, device, order)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(_seed(seed, f"{name} {epoch}"))
+            own_draws = OwnDraws(ranks, _seed(seed, f"{name} {epoch}"))
             for step, (x, y) in enumerate(batches):
                 rate = learning_rate(stage, epoch + step / steps)
                 for group in optimizer.param_groups:
@@ -123,7 +130,8 @@ def train(
                 lessons = plan(rng, epoch * steps + step, stage.epochs * steps)
                 x, target = augmented(x, y, stage, len(task.data.classes))
                 batch = Batch(x, target, lessons, stage.smoothing, task.precision)
-                loss, seen, parts, most = _step(net, optimizer, batch, most)
+                with own_draws:
+                    loss, seen, parts, most = _step(net, optimizer, batch, most, ranks)
                 total += len(y) * loss
                 passes += PASSES_PER_TRAINING_IMAGE * seen
                 taken += [(step, arch, part) for arch, part in parts]
@@ -132,6 +140,8 @@ def train(
                     taken = []
         losses.append(total.item() / len(split))
         seconds += time.perf_counter() - began
+        if not ranks.leads:
+            continue
         if mark:
             marks.append(mark(epoch))
         _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds, most)
@@ -151,23 +161,59 @@ class Batch:
 
 
 def _step(
-    net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, most: int | None = None
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    most: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, int, list[tuple[Arch, Tensor]], int]:
     """One step by the mean loss of its lessons, `most` images at a time, halved if memory runs out.
 
     Returns:
         As `_gradients`, and the number of images at a time that memory was enough for.
     """
-    work = partial(_gradients, net, optimizer, batch)
+    work = partial(_summed, net, optimizer, batch, ranks)
     found, most = halving(work, most or len(batch.x), "a training step")
     optimizer.step()
     return *found, most
 
 
+def _summed(
+    net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, ranks: Ranks, most: int
+) -> tuple[Tensor, int, list[tuple[Arch, Tensor]]]:
+    """The gradients of a step, each rank's share summed over all; as `_gradients` else.
+
+    All learn whether memory ran out on any, so that all try again with fewer images at a time.
+    """
+    if ranks.size == 1:
+        return _gradients(net, optimizer, batch, most)
+    weights = list(net.trainable().values())
+    found, said = None, ""
+    try:
+        found = _gradients(net, optimizer, batch, most, ranks)
+    except (MemoryError, RuntimeError) as e:
+        if not ran_out(e):
+            raise
+        said = str(e)
+    short, *used = ranks.any_of([found is None, *(w.grad is not None for w in weights)])
+    if short or found is None:
+        raise MemoryError(said or "on another device")
+    ranks.sum_gradients(weights, used)
+    total, seen, parts = found
+    losses = ranks.sum(torch.stack([total, *(own for _, own in parts)]))  # (1 + lessons)
+    return losses[0], seen, [(arch, own) for (arch, _), own in zip(parts, losses[1:], strict=True)]
+
+
 def _gradients(
-    net: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, most: int
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    most: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, int, list[tuple[Arch, Tensor]]]:
     """The gradients of a step's mean loss over its lessons, `most` images at a time.
+
+    Of several ranks, this one's share of gradients and losses, which add up to the whole.
 
     Returns:
         That loss, how many images were seen, and each lesson's arch with its own loss.
@@ -180,9 +226,12 @@ def _gradients(
     images = sum(len(x[lesson.group :: lesson.groups]) for lesson in lessons)
     for lesson in lessons:
         part = slice(lesson.group, None, lesson.groups)
-        inputs, wanted = x[part], target[part]  # (b, 3, H, W), (b) or (b, classes)
-        if not len(inputs):
+        whole = len(x[part])  # images of this lesson, on all ranks
+        if not whole:
             continue
+        # Groups are dealt to ranks one behind the other, so that shares differ by one image.
+        mine = ranks.part(seen if lesson.groups > 1 else 0)
+        inputs, wanted = x[part][mine], target[part][mine]  # (b, 3, H, W), (b) or (b, classes)
         own, outputs = torch.zeros((), device=x.device), []
         for start in range(0, len(inputs), most):
             few = slice(start, start + most)
@@ -196,12 +245,12 @@ def _gradients(
             share = loss * (len(logits) / images)
             share.backward()
             total += share.detach()
-            own += loss.detach() * (len(logits) / len(inputs))
+            own += loss.detach() * (len(logits) / whole)
             outputs.append(logits.detach())
-        if taught is None and lesson.groups == 1 and len(lessons) > 1:
+        if outputs and taught is None and lesson.groups == 1 and len(lessons) > 1:
             taught = torch.cat(outputs).float().softmax(dim=1)  # (b, classes)
         parts.append((lesson.arch, own))
-        seen += len(inputs)
+        seen += whole
     return total, seen, parts
 
 
@@ -267,12 +316,18 @@ def _save(
 
 
 def _restore(
-    path: Path, net: Supernet, optimizer: torch.optim.Optimizer, key: str, device: torch.device
+    path: Path,
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    key: str,
+    device: torch.device,
+    ranks: Ranks,
 ) -> tuple[list[float], list[float | None], int, float, int]:
-    if not path.exists():
-        return [], [], 0, 0.0, 0
     try:
-        content = io.BytesIO(unsealed(path.read_bytes()))
+        kept = ranks.share(path.read_bytes() if ranks.leads and path.exists() else None)
+        if kept is None:
+            return [], [], 0, 0.0, 0
+        content = io.BytesIO(unsealed(kept))
         saved: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
         if saved["key"] != key:
             raise RunError(f"{path} belongs to another training ({saved['key']}, not {key})")

@@ -83,6 +83,17 @@ Precision = Annotated[
         "a resumed run the one that it was begun in."
     ),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="GPUs, or processes on the CPU, that train together: the same weights but for "
+        "rounding. [default: 1, or what torchrun says]",
+    ),
+]
+Nodes = Annotated[
+    int | None, typer.Option(min=1, help="Machines, each of which runs this by torchrun.")
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),
@@ -99,7 +110,7 @@ def refuse_inputs_beside_resume(context: typer.Context) -> None:
     given = [
         param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
         for param in context.command.params
-        if param.name not in ("resume", "as_json")
+        if param.name not in ("resume", "as_json", "devices", "nodes")
         and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
     ]
     if given:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,10 @@ from noahnas.cli.options import (
     Budget,
     Data,
     Device,
+    Devices,
     Epochs,
     Json,
+    Nodes,
     OnError,
     Out,
     Policy,
@@ -37,6 +40,7 @@ from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
     from noahnas.progress import Report
+    from noahnas.ranks import Ranks
     from noahnas.space import Arch
 
 
@@ -71,6 +75,8 @@ def search(
     split_seed: SplitSeed = 0,
     on_error: OnError = "stop",
     device: Device = "auto",
+    devices: Devices = None,
+    nodes: Nodes = None,
     precision: Precision = "fp32",
     threads: Threads = None,
     out: Out = None,
@@ -87,7 +93,9 @@ def search(
         refuse_inputs_beside_resume(context)
         from noahnas.pipeline import resume as go_on
 
-        _run(resume, lambda report: go_on(resume, report), as_json)
+        kind = device_of(resume)
+        with together(devices, nodes, kind) as ranks:
+            _run(resume, lambda report: go_on(resume, report, ranks), as_json)
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
@@ -112,7 +120,8 @@ def search(
         options={**own, **options_of(options or [])},
     )
     out = out or _new_out(strategy)
-    _run(out, lambda report: start(out, inputs, report), as_json)
+    with together(devices, nodes, device) as ranks:
+        _run(out, lambda report: start(out, inputs, report, ranks), as_json)
 
 
 def retrain(
@@ -137,6 +146,8 @@ def retrain(
     ] = None,
     on_error: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     device: Device = "auto",
+    devices: Devices = None,
+    nodes: Nodes = None,
     precision: Precision = "fp32",
     threads: Threads = None,
     out: Out = None,
@@ -154,7 +165,9 @@ def retrain(
 
     if resume:
         refuse_inputs_beside_resume(context)
-        _run(resume, lambda report: go_on(resume, report), as_json)
+        kind = device_of(resume)
+        with together(devices, nodes, kind) as ranks:
+            _run(resume, lambda report: go_on(resume, report, ranks), as_json)
         return
     from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
@@ -179,7 +192,29 @@ def retrain(
         full=full,
     )
     out = out or _new_out("retrain")
-    _run(out, lambda report: start(out, inputs, report), as_json)
+    with together(devices, nodes, device) as ranks:
+        _run(out, lambda report: start(out, inputs, report, ranks), as_json)
+
+
+@contextmanager
+def together(devices: int | None, nodes: int | None, device: str) -> Iterator[Ranks]:
+    """The processes that train; another than rank 0 trains along here, and ends the command."""
+    from noahnas.ranks import joined
+
+    with joined(devices, nodes, device) as ranks:
+        if not ranks.leads:
+            from noahnas.follow import followed
+
+            raise typer.Exit(followed(ranks))
+        yield ranks
+        ranks.share()  # there is nothing left to train
+
+
+def device_of(run: Path) -> str:
+    """The kind of device that a run was begun on."""
+    from noahnas.rundir import RunDirectory
+
+    return str(RunDirectory.open(run).about["device"])
 
 
 def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) -> None:

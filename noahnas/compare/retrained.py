@@ -65,6 +65,7 @@ def retrained(
                 report=grid.part(f"[{number}/{len(wanted)}] winner {digest} · seed {seed}", passes),
                 on=recipe.retrain_on,
             )
+            assert trained is not None  # as this process is alone
             told = {"arch": arch.to_dict(), "test": trained.result.to_dict()}
             place.write_json(RETRAINED, told | asdict(trained.log))
             grid.done(passes)

@@ -1,0 +1,156 @@
+"""Training by several processes: real ones, on the CPU, connected by gloo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from noahnas.errors import NoahnasError
+from noahnas.files import read_sealed_json
+from noahnas.ranks import asked
+from tests.processes import PATIENCE, begun, ended
+
+# Neither batch size nor split can be halved; archs differ within a batch; images are augmented.
+RECIPE = """
+name: exact
+description: no rank draws anything of its own
+supernet: {epochs: EPOCHS, lr: 2.0e-3, batch_size: 63, warmup_epochs: 1, augment: crop-flip}
+policy: warm+mixed
+trials: 6
+batch: 3
+retrain: {epochs: EPOCHS, lr: 2.0e-3, batch_size: 61, warmup_epochs: 1, mixup: 0.2}
+"""
+WEIGHTS = ("supernet.safetensors", "best.safetensors")
+
+
+def command(root: Path, out: Path, *more: str, epochs: int = 2) -> list[str]:
+    recipe = root / f"exact-{epochs}.yaml"
+    recipe.write_text(RECIPE.replace("EPOCHS", str(epochs)))
+    return ["search", "--backbone", "vit-digits", "--data", "digits", "--device", "cpu",
+            "--recipe", str(recipe), "--out", str(out), *more]  # fmt: skip
+
+
+def differ(one: Path, other: Path, name: str) -> float:
+    """The largest difference of a weight."""
+    a, b = load_file(one / name), load_file(other / name)
+    assert a.keys() == b.keys()
+    return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def told(run: Path) -> dict[str, Any]:
+    """The result without its seconds and its losses' last digits."""
+    result = read_sealed_json((run / "result.json").read_bytes())
+    cost = {k: v.get("passes") for k, v in result["cost"].items()}
+    return {key: result[key] for key in ("arch", "evaluations", "params")} | {
+        "cost": cost,
+        "test": result["test"]["accuracy"],
+        "val": result["val"]["accuracy"],
+    }
+
+
+def done(*args: str) -> tuple[int, str]:
+    process = begun(*args)
+    _, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, err
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in found.split()]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run by one process."""
+    root = tmp_path_factory.mktemp("alone")
+    code, err = done("-m", "noahnas", *command(root, root / "run"))
+    assert code == 0, err
+    return root / "run"
+
+
+@pytest.mark.parametrize("how", ["--devices", "torchrun"])
+def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path, how: str) -> None:
+    out = tmp_path / "run"
+    if how == "torchrun":
+        before = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+        code, err = done(*before, "-m", "noahnas", *command(tmp_path, out))
+    else:
+        code, err = done("-m", "noahnas", *command(tmp_path, out, "--devices", "2"))
+    assert code == 0, err
+    assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
+    assert told(out) == told(alone)
+    assert {p.name for p in out.iterdir()} == {p.name for p in alone.iterdir()}
+    assert err.count("retrain 2/2") == 1  # one process tells
+
+
+def test_an_interrupted_training_ends_with_130_and_goes_on_with_one_device(
+    tmp_path: Path, alone: Path
+) -> None:
+    out = tmp_path / "run"
+    ready = (out / "supernet.ckpt").exists
+    asked_for = command(tmp_path, out, "--devices", "2")
+    code, _, err = ended(ready, signal.SIGINT, *asked_for)
+    assert (code, err.count("interrupted; go on with")) == (130, 1)
+    assert "Traceback" not in err
+    code, err = done("-m", "noahnas", "search", "--resume", str(out), "--devices", "1")
+    assert code == 0, err
+    assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
+
+
+@pytest.mark.parametrize("which", ["the one that follows", "the one that leads"])
+def test_a_killed_process_ends_the_other(tmp_path: Path, which: str) -> None:
+    out = tmp_path / "run"
+    process = begun("-m", "noahnas", *command(tmp_path, out, "--devices", "2", epochs=500))
+    deadline = time.monotonic() + PATIENCE
+    while not (out / "supernet.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (other,) = children(process.pid)
+    os.kill(other if which == "the one that follows" else process.pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    if which == "the one that follows":
+        assert process.returncode == 2
+        assert "another process of this training has ended" in err
+        assert f"go on with: noahnas search --resume {out}" in err
+    assert "Traceback" not in err
+    until = time.monotonic() + 30
+    while Path(f"/proc/{other}").exists() and time.monotonic() < until:
+        if Path(f"/proc/{other}/stat").read_text().split()[2] == "Z":  # dead; init is slow
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{other}").exists()
+
+
+def test_what_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NoahnasError, match="--nodes needs torchrun"):
+        asked(None, 2)
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    for name, value in (("LOCAL_WORLD_SIZE", "2"), ("MASTER_ADDR", "x"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    assert asked(None, None) == (2, 2)
+    with pytest.raises(NoahnasError, match="--devices is 3, but torchrun began 2"):
+        asked(3, None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be GPUs enough")
+def test_a_search_by_one_process_does_not_import_fabric() -> None:
+    code = (
+        "import sys\n"
+        "from noahnas.ranks import joined\n"
+        "with joined(None, None, 'cpu') as ranks: pass\n"
+        "sys.exit('lightning_fabric' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
