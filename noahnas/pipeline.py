@@ -5,7 +5,8 @@ A run may also be a retraining alone, of a given arch, or a supernet alone, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from noahnas.search import search
 from noahnas.shared import join, search_shared
 from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
-from noahnas.storage import open_storage, unmasked
+from noahnas.storage import opened, unmasked
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
@@ -56,7 +57,8 @@ def start(out: Path, inputs: Inputs, report: Report = lambda _: None) -> dict[st
         NoahnasError: of the kind of what is wrong.
     """
     if inputs.storage:
-        open_storage(inputs.storage)  # raises if it cannot be
+        with opened(inputs.storage):  # raises if it cannot be
+            pass
     loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
         cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
@@ -86,7 +88,8 @@ def resume(path: Path, report: Report = lambda _: None, storage: str = "") -> di
     inputs = Inputs.from_dict(run.about["inputs"])
     if inputs.storage:
         inputs = replace(inputs, storage=unmasked(inputs.storage, storage))
-        open_storage(inputs.storage)  # raises if it cannot be
+        with opened(inputs.storage):  # raises if it cannot be
+            pass
     elif storage:
         raise RunError(f"the study of {path} lies in the run itself; leave out --storage")
     return _stages(run, reload(run, report, inputs), report)
@@ -241,23 +244,24 @@ def _search(
     def score(proposals: Sequence[Proposal]) -> list[Result]:
         return scores([p.arch for p in proposals], [p.images for p in proposals])
 
-    study, seed = _study(run, loaded, space)
-    strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
-    passes, seconds = 0, 0.0
-    if isinstance(strategy, OneShot):
-        passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
-    look = partial(search_shared, patience=inputs.patience) if inputs.storage else search
-    outcome = look(
-        strategy,
-        score,
-        study,
-        trials=inputs.recipe.trials,
-        batch=inputs.recipe.batch,
-        images=len(task.data.val),
-        report=report,
-    )
-    if inputs.storage:
-        study.copy(run.path / JOURNAL)
+    with _study(run, loaded, space) as study:
+        seed = join(study, inputs.seed) if inputs.storage else inputs.seed
+        strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
+        passes, seconds = 0, 0.0
+        if isinstance(strategy, OneShot):
+            passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
+        look = partial(search_shared, patience=inputs.patience) if inputs.storage else search
+        outcome = look(
+            strategy,
+            score,
+            study,
+            trials=inputs.recipe.trials,
+            batch=inputs.recipe.batch,
+            images=len(task.data.val),
+            report=report,
+        )
+        if inputs.storage:
+            study.copy(run.path / JOURNAL)
     front = {"front": outcome.front.to_dict()} if outcome.front else {}
     return front | {
         "arch": outcome.best.arch.to_dict(),
@@ -270,11 +274,13 @@ def _search(
     }
 
 
-def _study(run: RunDirectory, loaded: Loaded, space: Space) -> tuple[Study, int]:
-    """The study of a run, and the seed with which this process searches it."""
+@contextmanager
+def _study(run: RunDirectory, loaded: Loaded, space: Space) -> Iterator[Study]:
+    """The study of a run: in its directory, or where its inputs say."""
     inputs = loaded.inputs
     if not inputs.storage:
-        return Study.journal(run.path / JOURNAL, space), inputs.seed
+        yield Study.journal(run.path / JOURNAL, space)
+        return
     if not (run.path / WORKER).is_file():
         run.write_json(WORKER, {"worker": uuid4().hex})
     worker = run.read_json(WORKER, "worker")["worker"]
@@ -290,8 +296,8 @@ def _study(run: RunDirectory, loaded: Loaded, space: Space) -> tuple[Study, int]
         "seed": inputs.seed,
     }
     name = inputs.study or f"noahnas-{digest(json_text(identity).encode())[:16]}"
-    study = Study(open_storage(inputs.storage), space, name, worker)
-    return study, join(study, name, identity, inputs.seed)
+    with opened(inputs.storage) as storage:
+        yield Study(storage, space, name, worker, identity)
 
 
 def _retrain(run: RunDirectory, loaded: Loaded, arch: Arch, report: Report) -> dict[str, Any]:

@@ -30,19 +30,17 @@ CLAIM = 5.0  # seconds in which the process that made a study has to say so
 Key = tuple[str, int | None]
 
 
-def join(study: Study, name: str, identity: dict[str, Any], seed: int) -> int:
+def join(study: Study, seed: int) -> int:
     """The seed of this process's strategy: `seed` if it made the study, else one of its own.
 
     Args:
         study: whose `worker` is this process.
-        name: of the study, for the error.
-        identity: what scores depend on; all who share a study must agree on it.
         seed: of the run.
 
     Raises:
         StorageError: if the study is one of another search.
     """
-    me = {"worker": study.worker, "of": identity}
+    me = {"worker": study.worker, "of": study.identity}
     if study.created:
         study.note(CREATOR, me)
     patient_until = time.monotonic() + CLAIM
@@ -52,11 +50,11 @@ def join(study: Study, name: str, identity: dict[str, Any], seed: int) -> int:
         time.sleep(POLLS[0])
     differ = [
         f"its {what} is {made['of'].get(what)}, not {value}"
-        for what, value in identity.items()
+        for what, value in study.identity.items()
         if made["of"].get(what) != value
     ]
     if differ:
-        raise StorageError(f"the study '{name}' is of another search: {'; '.join(differ)}")
+        raise StorageError(f"the study '{study.name}' is of another search: {'; '.join(differ)}")
     if made["worker"] == study.worker:
         return seed
     return int(digest(f"{seed} {study.worker}".encode())[:8], 16)

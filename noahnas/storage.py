@@ -10,6 +10,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -91,7 +92,8 @@ def absolute(url: str) -> str:
     return url
 
 
-def open_storage(url: str) -> BaseStorage:
+@contextmanager
+def opened(url: str) -> Iterator[BaseStorage]:
     """The storage that a URL names, reached; what is lost later is tried again.
 
     Raises:
@@ -103,17 +105,21 @@ def open_storage(url: str) -> BaseStorage:
     if needed and "+" not in url.partition(":")[0] and not find_spec(needed):
         raise StorageError(f"{kind}:// needs the package {needed}: pip install 'noahnas[storage]'")
     try:
-        inner = again(lambda: _opened(kind, url), url, WAITS[:2])
-        return cast(BaseStorage, _Reconnecting(inner, url))
+        inner = again(lambda: _inner(kind, url), url, WAITS[:2])
     except ImportError as e:
         raise StorageError(
             f"the driver of {masked(url)} is not installed: pip install 'noahnas[storage]'"
         ) from e
     except ValueError as e:
         raise StorageError(f"{masked(url)} cannot be used: {_told(e, url)}") from e
+    storage = _Reconnecting(inner, url)
+    try:
+        yield cast(BaseStorage, storage)
+    finally:
+        storage.close()
 
 
-def _opened(kind: str, url: str) -> BaseStorage:
+def _inner(kind: str, url: str) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if kind == "journal":
@@ -155,6 +161,14 @@ class _Reconnecting:
 
     def __init__(self, inner: BaseStorage, url: str) -> None:
         self._inner, self._url = inner, url
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        engine = getattr(getattr(self._inner, "_backend", None), "engine", None)
+        if engine:
+            engine.dispose()
+        elif isinstance(self._inner, GrpcStorageProxy):
+            self._inner.close()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         work = getattr(self._inner, name)

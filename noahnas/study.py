@@ -6,6 +6,7 @@ RUNNING when they are asked for, once as COMPLETE when they are evaluated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,10 +57,15 @@ class Study:
     """Entries in the order in which they were asked for."""
 
     def __init__(
-        self, storage: BaseStorage, space: Space, name: str = NAME, worker: str = ""
+        self,
+        storage: BaseStorage,
+        space: Space,
+        name: str = NAME,
+        worker: str = "",  # this process, among those that share the study
+        identity: Mapping[str, Any] | None = None,  # what scores depend on; they must agree on it
     ) -> None:
-        self.space = space
-        self.worker = worker
+        self.space, self.name, self.worker = space, name, worker
+        self.identity = dict(identity or {})
         self._storage = storage
         self._done: dict[int, Entry] = {}  # what cannot change any more, by number
         self.created = True  # by this process, just now

@@ -11,10 +11,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ from noahnas.errors import StorageError
 from noahnas.evaluate import Result
 from noahnas.search import Outcome, search
 from noahnas.shared import join, search_shared
-from noahnas.storage import absolute, masked, open_storage, unmasked
+from noahnas.storage import absolute, masked, opened, unmasked
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import ALIVE, Entry, Study
 
@@ -52,7 +54,9 @@ def postgres() -> Iterator[str]:
         pytest.skip("Debian's PostgreSQL 15 is not installed")
     if os.getuid() != 0 or "postgres" not in {p.pw_name for p in pwd.getpwall()}:
         pytest.skip("only root can run PostgreSQL as the user postgres")
-    place = Path(subprocess.check_output(["mktemp", "-d", "/tmp/noahnas-pg-XXXXXX"], text=True).strip())
+    place = Path(
+        subprocess.check_output(["mktemp", "-d", "/tmp/noahnas-pg-XXXXXX"], text=True).strip()
+    )
     shutil.chown(place, "postgres", "postgres")
     secret = place / "password"
     secret.write_text("s3cret@pw\n")
@@ -103,7 +107,9 @@ def grpc(tmp_path: Path) -> Iterator[str]:
         "from optuna.storages import get_storage, run_grpc_proxy_server as run; "
         f"run(get_storage('sqlite:///{tmp_path}/proxied.db'), host='127.0.0.1', port={port})"
     )
-    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.DEVNULL
+    )
     yield f"grpc://127.0.0.1:{port}"
     server.kill()
     server.wait()
@@ -132,13 +138,20 @@ def member(
             evaluated.append(proposal.arch.digest)
             yield score(space, proposal).result
 
-    study = Study(open_storage(url), space, name, worker)
-    seed = join(study, name, {"space": "same"}, 1)
-    outcome = search_shared(
-        make_strategy(strategy, space, seed, {}), evaluate, study,
-        trials=TRIALS, batch=BATCH, patience=patience,
-    )  # fmt: skip
-    return outcome, study.entries()
+    with opened(url) as storage:
+        study = Study(storage, space, name, worker, {"space": "same"})
+        outcome = search_shared(
+            make_strategy(strategy, space, join(study, 1), {}), evaluate, study,
+            trials=TRIALS, batch=BATCH, patience=patience,
+        )  # fmt: skip
+        return outcome, study.entries()
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Callable[..., Study]]:
+    """Studies whose connections are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda url, *more: Study(stack.enter_context(opened(url)), bound(), *more)
 
 
 def told(entries: Sequence[Entry]) -> list[tuple[int, str, float]]:
@@ -188,10 +201,12 @@ def test_alone_it_goes_on_after_its_death_as_if_undisturbed(die_at: int, tmp_pat
     assert told(member(url, "cut", "a", [], strategy="evolution")[1]) == told(whole[1])
 
 
-def test_a_silent_process_loses_its_trials_and_its_late_result_is_dropped(tmp_path: Path) -> None:
+def test_a_silent_process_loses_its_trials_and_its_late_result_is_dropped(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
     space, url = bound(), f"sqlite:///{tmp_path}/s.db"
-    silent = Study(open_storage(url), space, "late", "silent")
-    seed = join(silent, "late", {"space": "same"}, 1)
+    silent = at(url, "late", "silent", {"space": "same"})
+    seed = join(silent, 1)
     silent.note(ALIVE + "silent", 0)
     proposal = make_strategy("random", space, seed, {}).ask(1)[0]
     entry = silent.start(proposal, 0, 1, 1)
@@ -204,20 +219,24 @@ def test_a_silent_process_loses_its_trials_and_its_late_result_is_dropped(tmp_pa
     assert told(silent.entries()) == told(entries)
 
 
-def test_a_study_of_another_search_is_refused_with_what_differs(tmp_path: Path) -> None:
-    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
-    join(Study(storage, bound(), "mine", "a"), "mine", {"data": "d1", "seed": 0}, 0)
+def test_a_study_of_another_search_is_refused_with_what_differs(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    join(at(url, "mine", "a", {"data": "d1", "seed": 0}), 0)
     with pytest.raises(StorageError, match="'mine' is of another search: its data is d1, not d2"):
-        join(Study(storage, bound(), "mine", "b"), "mine", {"data": "d2", "seed": 0}, 0)
+        join(at(url, "mine", "b", {"data": "d2", "seed": 0}), 0)
 
 
-def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(tmp_path: Path) -> None:
+def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
     url = f"journal:{tmp_path}/s"
-    study = Study(open_storage(url), bound(), "s", "a")
+    study = at(url, "s", "a")
     with (tmp_path / "s").open("ab") as f:
         f.write(b'{"op_code":2,"half')
     study.note("whole", 1)
-    assert Study(open_storage(url), bound(), "s", "b").notes == {"whole": 1}
+    assert at(url, "s", "b").notes == {"whole": 1}
 
 
 def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
@@ -248,19 +267,20 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_in_one_sentence(url: str, fault: str) -> None:
-    with pytest.raises(StorageError) as told:
-        open_storage(url)
-    assert fault in str(told.value)
-    assert "\n" not in str(told.value)
-    assert "hidden" not in str(told.value)
+    with pytest.raises(StorageError) as caught, opened(url):
+        pass
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 def test_a_driver_that_is_not_installed_is_named_with_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("noahnas.storage.find_spec", lambda name: None)
-    with pytest.raises(StorageError, match=r"needs the package psycopg: .*noahnas\[storage\]"):
-        open_storage("postgresql://host/db")
+    needs = r"needs the package psycopg: .*noahnas\[storage\]"
+    with pytest.raises(StorageError, match=needs), opened("postgresql://host/db"):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +328,9 @@ def test_of_two_processes_one_is_killed_and_the_other_takes_over(
     out, err = begun("-m", "noahnas", "search", "--out", str(runs[1]), *args).communicate()
     result = json.loads(out)
     trials = trials_of(db)
-    fresh = [asked["digest"] for state, asked, got in trials if state == "COMPLETE" and not got["repeat"]]
+    fresh = [
+        asked["digest"] for state, asked, got in trials if state == "COMPLETE" and not got["repeat"]
+    ]
     assert len(fresh) == len(set(fresh)) == result["evaluations"] == 30, err
     assert len({asked["worker"] for _, asked, _ in trials}) == 2
     assert Counter(state for state, _, _ in trials)["RUNNING"] == 0
@@ -320,7 +342,7 @@ def test_of_two_processes_one_is_killed_and_the_other_takes_over(
 
 
 def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_themselves(
-    supernet: Path, postgres: str, tmp_path: Path
+    supernet: Path, postgres: str, at: Callable[..., Study], tmp_path: Path
 ) -> None:
     runs = [tmp_path / "one", tmp_path / "two"]
     args = [*SIZES, "--supernet", str(supernet), "--storage", postgres, "--study", "ours"]
@@ -328,7 +350,7 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
     results = [json.loads(process.communicate()[0]) for process in processes]
     assert results[0]["evaluations"] == results[1]["evaluations"] == 30
     assert results[0]["digest"] == results[1]["digest"]
-    entries = Study(open_storage(postgres), bound(), "ours").entries()
+    entries = at(postgres, "ours").entries()
     fresh = [e.proposal.arch.digest for e in entries if e.result and not e.repeat]
     assert len(fresh) == len(set(fresh)) == 30
     for file in (f for run in runs for f in run.rglob("*") if f.is_file()):
@@ -339,7 +361,9 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
     assert "the study 'ours' is of another search: its seed is 0, not 1" in err
 
 
-def test_a_wrong_password_ends_with_2_before_anything_is_made(postgres: str, tmp_path: Path) -> None:
+def test_a_wrong_password_ends_with_2_before_anything_is_made(
+    postgres: str, tmp_path: Path
+) -> None:
     wrong = postgres.replace(PASSWORD, "wr0ng")
     process = begun("-m", "noahnas", "search", "--out", str(tmp_path / "x"), "--storage", wrong)
     _, err = process.communicate()
