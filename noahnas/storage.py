@@ -86,7 +86,7 @@ def absolute(url: str) -> str:
         file, mark, query = rest.removeprefix("///").partition("?")
         if not rest.startswith("///") or not file or file.startswith(":memory:"):
             raise StorageError(f"{url} names no file; write sqlite:///FILE")
-        return f"sqlite:///{Path(file).resolve()}{mark}{query}"
+        return f"{scheme}:///{Path(file).resolve()}{mark}{query}"
     if not urlsplit(url).hostname:
         raise StorageError(f"{masked(url)} names no host; write {kind}://HOST")
     return url

@@ -160,6 +160,8 @@ def told(entries: Sequence[Entry]) -> list[tuple[int, str, float]]:
 
 def test_on_any_storage_two_share_the_budget_and_evaluate_nothing_twice(url: str) -> None:
     evaluated: list[str] = []
+    with opened(url):  # makes the tables
+        pass
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
             lambda worker: member(url, "two", worker, evaluated, seconds=0.02), ("a", "b")
