@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from noahnas.errors import NoahnasError, OutOfMemoryError, TrainingError, WriteError
+from noahnas.errors import NoahnasError, OutOfMemoryError, StorageError, TrainingError, WriteError
 from noahnas.progress import Progress, Report
 
 INTERRUPTED = 130  # exit code, as shells have it for Ctrl-C; SIGTERM ends alike
@@ -108,6 +108,6 @@ def _message(error: BaseException) -> str | None:
     else:
         return None
     kept = (
-        isinstance(error, (WriteError, TrainingError, OutOfMemoryError, OSError)) and _State.told()
+        isinstance(error, (StorageError, *MIDWAY)) and _State.told()
     )
     return f"{told}\nwhat was done before is kept; {kept}" if kept else told
