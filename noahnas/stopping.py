@@ -20,6 +20,7 @@ from noahnas.errors import (
     NoahnasError,
     OutOfMemoryError,
     RanksError,
+    StorageError,
     TrainingError,
     WriteError,
 )
@@ -30,7 +31,7 @@ FAULT = 2  # exit code of what the user can mend
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
 # Faults that work goes on after.
-MIDWAY = (WriteError, TrainingError, RanksError, OutOfMemoryError, OSError)
+MIDWAY = (WriteError, TrainingError, RanksError, StorageError, OutOfMemoryError, OSError)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 Told = Callable[[], str]
