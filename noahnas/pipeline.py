@@ -16,7 +16,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from noahnas.backbone import load_backbone
+from noahnas.backbone import load_backbone, weights_digest
 from noahnas.diagnose import spread
 from noahnas.errors import RunError
 from noahnas.evaluate import Result, Scores, latency
@@ -286,7 +286,7 @@ def _search(
     def score(proposals: Sequence[Proposal]) -> list[Result]:
         return scores([p.arch for p in proposals], [p.images for p in proposals])
 
-    with _study(run, loaded, space) as study:
+    with _study(run, loaded, net, space) as study:
         seed = join(study, inputs.seed) if inputs.storage else inputs.seed
         strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
         passes, seconds = 0, 0.0
@@ -317,7 +317,7 @@ def _search(
 
 
 @contextmanager
-def _study(run: RunDirectory, loaded: Loaded, space: Space) -> Iterator[Study]:
+def _study(run: RunDirectory, loaded: Loaded, net: Supernet, space: Space) -> Iterator[Study]:
     """The study of a run: in its directory, or where its inputs say."""
     inputs = loaded.inputs
     if not inputs.storage:
@@ -328,7 +328,7 @@ def _study(run: RunDirectory, loaded: Loaded, space: Space) -> Iterator[Study]:
     worker = run.read_json(WORKER, "worker")["worker"]
     identity = {
         "space": digest(format_space(space).encode())[:16],
-        "supernet": digest((run.path / SUPERNET).read_bytes())[:16],
+        "supernet": weights_digest(net.trainable())[:16],  # of no file: a header has no order
         "data": loaded.task.data.digest[:16],
         "backbone": loaded.backbone.digest[:16],
         "precision": loaded.task.precision,

@@ -318,14 +318,14 @@ def test_of_two_processes_one_is_killed_and_the_other_takes_over(
 
     def some() -> bool:
         try:
-            return len(trials_of(db)) > 3
+            return len([state for state, _, _ in trials_of(db) if state == "COMPLETE"]) > 3
         except sqlite3.OperationalError:
             return False
 
     first = begun("-m", "noahnas", "search", "--out", str(runs[0]), *args)
     until(some)
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     out, err = begun("-m", "noahnas", "search", "--out", str(runs[1]), *args).communicate()
     result = json.loads(out)
     trials = trials_of(db)
@@ -348,7 +348,9 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
     runs = [tmp_path / "one", tmp_path / "two"]
     args = [*SIZES, "--supernet", str(supernet), "--storage", postgres, "--study", "ours"]
     processes = [begun("-m", "noahnas", "search", "--out", str(run), *args) for run in runs]
-    results = [json.loads(process.communicate()[0]) for process in processes]
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    results = [json.loads(out) for out, _ in told]
     assert results[0]["evaluations"] == results[1]["evaluations"] == 30
     assert results[0]["digest"] == results[1]["digest"]
     entries = at(postgres, "ours").entries()

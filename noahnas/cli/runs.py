@@ -198,7 +198,7 @@ def retrain(
         refuse_inputs_beside_resume(context)
         kind = device_of(resume)
         with together(devices, nodes, kind) as ranks:
-            _run(resume, lambda report: go_on(resume, report, ranks), as_json)
+            _run(resume, lambda report: go_on(resume, report, ranks=ranks), as_json)
         return
     from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
