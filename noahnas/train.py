@@ -323,8 +323,8 @@ def _restore(
     device: torch.device,
     ranks: Ranks,
 ) -> tuple[list[float], list[float | None], int, float, int]:
-    kept = ranks.share(path.read_bytes() if ranks.leads and path.exists() else b"")
-    if not kept:
+    kept = ranks.share(path.read_bytes() if ranks.leads and path.exists() else None)
+    if kept is None:  # an empty file is a damaged one
         return [], [], 0, 0.0, 0
     try:
         content = io.BytesIO(unsealed(kept))
