@@ -58,8 +58,8 @@ def main() -> None:
     backbone, data = load_backbone("vit-digits"), load_data("digits", LoadOptions((16, 16)))
     few = Split(data.val.images[:IMAGES], data.val.labels[:IMAGES])
     task = Task(replace(data, val=few), backbone.preprocess, torch.device("cpu"))
-    space = Space.load("noah-vtab").bind(blocks=4, width=48)
-    full = Arch(adapter=(10,) * 4, lora=(10,) * 4, vpt=(10,) * 4)
+    space = Space.load("tiny").bind(blocks=4, width=48)
+    full = Arch(adapter=(8,) * 4, lora=(8,) * 4, vpt=(8,) * 4)
     scores = Scores(Supernet(backbone.model, full, len(data.classes)), task)
     looks: list[tuple[int, float, float, int]] = []
     count = 0
