@@ -414,7 +414,10 @@ def main() -> None:
                 print(name, found["faults"][name], flush=True)
                 keep()
         number = 0
-        while not options.only and sum(k["hit"] for r in found["rounds"].values() for k in r["kills"]) < options.kills:
+        while (
+            not options.only
+            and sum(k["hit"] for r in found["rounds"].values() for k in r["kills"]) < options.kills
+        ):
             if str(number) not in found["rounds"]:
                 found["rounds"][str(number)] = round_of_kills(work, number)
                 print("round", number, found["rounds"][str(number)], flush=True)

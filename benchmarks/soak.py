@@ -102,6 +102,7 @@ def main() -> None:
 
 def table(found: dict) -> str:  # type: ignore[type-arg]
     """What was found, as Markdown."""
+
     def fit(key: str) -> str:
         slope, low, high = found[key]
         return f"{slope:.1f} KB a trial (95 %: {low:.1f}…{high:.1f})"
