@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import threading
 import time
@@ -44,7 +43,10 @@ def rss() -> float:
 
 def handles() -> dict[str, int]:
     """Open files and threads."""
-    return {"files": len(os.listdir("/proc/self/fd")), "threads": threading.active_count()}
+    return {
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+    }
 
 
 def main() -> None:
@@ -115,11 +117,13 @@ def table(found: dict) -> str:  # type: ignore[type-arg]
         f"| evaluations | {found['evaluations']} | 5000 | "
         f"{'met' if found['evaluations'] >= 5000 else 'missed'} |",
         f"| memory, all | {fit('kb_a_trial')} | – | |",
-        f"| memory, kept first blocks taken off | {fit('kb_a_trial_without_kept')} | 10 KB | {own} |",
+        f"| memory, kept first blocks taken off | {fit('kb_a_trial_without_kept')} | 10 KB | "
+        f"{own} |",
         f"| evaluations a processor second, second and last fifth | {first:.1f}, {last:.1f} | "
         f"– | {last / first:.2f} × |",
         f"| open files, threads, before and after | {before['files']}, {before['threads']}; "
-        f"{after['files']}, {after['threads']} | equal | {'met' if before == after else 'missed'} |",
+        f"{after['files']}, {after['threads']} | equal | "
+        f"{'met' if before == after else 'missed'} |",
     ])  # fmt: skip
 
 

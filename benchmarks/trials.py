@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from strategies import problem, space
 
 from noahnas.files import write_atomic
 from noahnas.strategy import Proposal, Trial, make_strategy
 from noahnas.study import Study
+from strategies import problem, space
 
 OUT = Path(__file__).parent / "results" / "trials.json"
 LENGTHS, BATCH, ASKS = (100, 1000, 3000, 10_000), 10, 15
@@ -32,8 +32,8 @@ def main() -> None:
     """Measure, write, print."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what, free = problem("separable", 0), space()
-    drawn = dict.fromkeys(free.sample(np.random.default_rng(2), max(LENGTHS), prior="paper"))
-    proposals = [Proposal(arch) for arch in drawn]
+    drawn = dict.fromkeys(free.sample(np.random.default_rng(2), 11_000, prior="paper"))
+    proposals = [Proposal(arch) for arch in list(drawn)[: max(LENGTHS)]]
     trials = [Trial(p, what.result(p)) for p in proposals]
     found: dict = {"batch": BATCH, "other_work_on_machine": True, "ask_ms": {}}  # type: ignore
     for name, lengths in NAMES.items():
@@ -77,8 +77,9 @@ def main() -> None:
         limit = "–" if name == "tpe" else "1.5"
         print(f"| {name}, ms an ask of 10 | {' | '.join(cells)} | {ratio:.2f} | {limit} | {told} |")
     kb, count = found["kb_a_trial"]
-    print(f"\nMemory: {kb} KB a trial over {count} (at most 10). Resume of {found['resume_seconds'][1]}"
-          f" trials: {found['resume_seconds'][0]} s.")  # fmt: skip
+    seconds, all_of_them = found["resume_seconds"]
+    print(f"\nMemory: {kb} KB a trial over {count} (at most 10). "
+          f"Resume of {all_of_them} trials: {seconds} s.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from .test_strategies import bound, score
 
 TRIALS, BATCH = 23, 5
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
-PASSWORD = "s3cret%40pw"  # as a URL writes s3cret@pw
+PASSWORD = "s3cret%40pw"  # as a URL writes s3cret@pw  # pragma: allowlist secret
 SIZES = [
     "--backbone", "vit-digits", "--data", "digits", "--trials", "30", "--supernet-epochs", "1",
     "--retrain-epochs", "1", "--json",
@@ -241,7 +241,7 @@ def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(
 
 
 def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
-    url = "postgresql://me:pw@host:5432/db?sslmode=on&sslpassword=x"
+    url = "postgresql://me:pw@host:5432/db?sslmode=on&sslpassword=x"  # pragma: allowlist secret
     recorded = masked(url)
     assert recorded == "postgresql://me:***@host:5432/db?sslmode=on&sslpassword=***"
     assert unmasked(recorded, url) == url
@@ -249,7 +249,7 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
     assert masked("redis://:pw@host") == "redis://:***@host"
     assert unmasked("redis://:***@host", "") == "redis://host"
     with pytest.raises(StorageError, match="not on postgresql://me:\\*\\*\\*@other/db"):
-        unmasked(recorded, "postgresql://me:pw@other/db")
+        unmasked(recorded, "postgresql://me:pw@other/db")  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
         ("redis://", "names no host"),
         ("sqlite:////nowhere/at/all/x.db", "cannot be reached: unable to open database file"),
         ("journal:/nowhere/at/all/x", "cannot be reached"),
-        ("postgresql://me:hidden@127.0.0.1:1/db", "cannot be reached"),
+        ("postgresql://me:hidden@127.0.0.1:1/db", "cannot be reached"),  # pragma: allowlist secret
         ("redis://:hidden@127.0.0.1:1", "cannot be reached"),
         ("sqlite+nodriver:///x.db", "x.db"),
-        ("postgresql://me:hidden@127.0.0.1:port/db", "cannot be used"),
+        ("postgresql://me:hidden@127.0.0.1:port/db", "cannot be used"),  # pragma: allowlist secret
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_in_one_sentence(url: str, fault: str) -> None:
