@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from noahnas.backbone import Preprocess, load_backbone, weights_digest
 from noahnas.data.image import UnreadableImageError, read_pixels
 from noahnas.errors import DataError, RunError
-from noahnas.files import SEAL, digest, write_atomic
+from noahnas.files import SEAL, check_own, digest, write_atomic
 from noahnas.normalise import normalised
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch
 from noahnas.supernet import Supernet
 
@@ -42,7 +42,10 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         RunError: if the file is absent or damaged.
     """
-    about: dict[str, Any] = json.loads(_read(path)[0])
+    with reading(path):
+        about = json.loads(_read(path)[0])
+        if not isinstance(about, dict):
+            raise ValueError("its header is no mapping")  # noqa: TRY004 - of a file
     return about
 
 
@@ -64,6 +67,7 @@ def load_trained(path: Path, net: Supernet) -> None:
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     """What the header tells, as JSON, and the tensors, compared with their digest."""
     try:
+        check_own(path)
         with safe_open(path, framework="pt") as f:
             tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
             header = f.metadata() or {}
@@ -145,14 +149,25 @@ def load(run: str | Path) -> Tuned:
         raise RunError(f"{run} is not finished; go on with it: noahnas search --resume {run}")
     about = folder.about
     arch = Arch.from_dict(folder.read_json("result.json", "arch")["arch"])
-    backbone = load_backbone(about["inputs"]["backbone"])
-    if backbone.digest != about["digests"]["backbone"]:
-        raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")
-    classes = about["classes"]
+    with reading(folder.path / "run.json"):
+        inputs = about["inputs"]
+        backbone = load_backbone(str(inputs["backbone"]))
+        if backbone.digest != about["digests"]["backbone"]:
+            raise RunError(f"the weights of {backbone.spec} have changed since {run} was made")
+        classes = [str(name) for name in about["classes"]]
+        normalise = inputs["recipe"]["retrain"]["normalise"]
+        preprocess = normalised(backbone.preprocess, normalise)
+    check_size(folder.path / BEST, arch, len(classes))
     net = Supernet(backbone.model, arch, len(classes))
-    inputs = about["inputs"]
     if inputs.get("full"):
         net.backbone.requires_grad_(True)
-    preprocess = normalised(backbone.preprocess, inputs["recipe"]["retrain"]["normalise"])
     load_trained(folder.path / BEST, net)
     return Tuned(net, arch, classes, preprocess).eval()
+
+
+def check_size(path: Path, arch: Arch, classes: int) -> None:
+    """Raise RunError if an arch has more units than a file of weights: it is not that arch's."""
+    units = classes + sum(sum(arch.dims(module)) for module in arch.modules)
+    held = sum(value.numel() for value in _read(path)[1].values())
+    if units > held:
+        raise RunError(f"{path} is not of this architecture: {held:,} weights, {units:,} units")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -51,6 +52,22 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def own_bytes(path: Path) -> bytes:
+    """The contents of a regular file; no link is followed, no pipe waited for.
+
+    Raises:
+        OSError: if it is none, or cannot be read.
+    """
+    check_own(path)
+    return path.read_bytes()
+
+
+def check_own(path: Path) -> None:
+    """Raise OSError if a path is a link, a pipe or a device."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(errno.ELOOP, "is a link, or no regular file", str(path))
+
+
 def digest(content: bytes) -> str:
     """sha256, in hex."""
     return hashlib.sha256(content).hexdigest()
@@ -68,7 +85,10 @@ def read_sealed_json(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: if it is no such JSON, or not what was written.
     """
-    value = json.loads(content)
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - of the file, not of an argument
     if value.pop(SEAL, None) != _digest_of(value):

@@ -12,6 +12,7 @@ from pathlib import Path
 from noahnas.errors import NoahnasError, RanksError, RunError, TrainingError
 from noahnas.loaded import Loaded, load
 from noahnas.pipeline import Job, retrain_stage, train_supernet
+from noahnas.printable import printable
 from noahnas.progress import silent
 from noahnas.ranks import Ranks, joined
 
@@ -48,7 +49,7 @@ def followed(ranks: Ranks) -> int:
     except (TrainingError, RanksError):
         return FAULT
     except NoahnasError as e:
-        sys.stderr.write(f"error: process {ranks.rank}: {e}\n")
+        sys.stderr.write(printable(f"error: process {ranks.rank}: {e}\n"))
         return FAULT
     return 0
 

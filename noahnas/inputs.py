@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from noahnas.errors import RunError
+from noahnas.policy import policy_fault
 from noahnas.recipe import Recipe
 from noahnas.space import Arch, Space, format_space, parse_space
 from noahnas.storage import masked
+from noahnas.typed import typed
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,31 @@ class Inputs:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Inputs:
-        """The inverse of `to_dict`."""
-        given = dict(values) | {"recipe": Recipe.from_dict(values["recipe"])}
-        if "space" in given:
-            given["space"] = parse_space(given["space"], "run.json")
-        if "arch" in given:
-            given["arch"] = Arch.from_dict(given["arch"])
-        return cls(**given)
+        """The inverse of `to_dict`.
+
+        Raises:
+            RunError: if a value is missing, unknown or of another kind.
+            SpaceError: if the space cannot be used.
+        """
+        try:
+            given = dict(values)
+            if given.get("space") is not None:
+                given["space"] = parse_space(_text(given["space"]), "run.json")
+            if given.get("arch") is not None:
+                given["arch"] = Arch.from_dict(given["arch"])
+            return _checked(typed(cls, given, "inputs"))
+        except (ValueError, TypeError) as e:
+            raise RunError(f"run.json is damaged: {e}; start a new run") from e
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("inputs.space is no text")  # noqa: TRY004 - of a file
+    return value
+
+
+def _checked(inputs: Inputs) -> Inputs:
+    fault = policy_fault(inputs.recipe.policy)
+    if fault:
+        raise ValueError(f"inputs.recipe: {fault}")
+    return inputs

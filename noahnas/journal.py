@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from noahnas.errors import RunError, WriteError
-from noahnas.files import SEAL, digest
+from noahnas.files import SEAL, digest, own_bytes
 
 BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
 
@@ -89,7 +89,7 @@ def mend(path: Path) -> None:
     """Remove half a line at the end; raise RunError if another one is not as it was written."""
     if not path.exists():
         return
-    content = path.read_bytes()
+    content = own_bytes(path)
     whole = content.rfind(b"\n") + 1
     for number, line in enumerate(content[:whole].splitlines(), start=1):
         fault = _fault(line)
@@ -110,7 +110,7 @@ def _fault(line: bytes) -> str:
         if log.get("op_code") in BY_OTHERS and SEAL not in log:
             return ""
         told = log.pop(SEAL, "")
-    except (ValueError, AttributeError) as e:
+    except (ValueError, AttributeError, RecursionError) as e:
         return str(e)
     return "" if told == _digest_of(log) else "its digest is not that of its contents"
 

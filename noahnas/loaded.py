@@ -22,6 +22,7 @@ from noahnas.supernet import Supernet
 from noahnas.train import build
 
 SMALL = 5_000_000  # weights of a backbone
+MOST_THREADS = 4096  # of PyTorch
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def load(inputs: Inputs, report: Report) -> Loaded:
     device = choose_device(inputs.device)
     precision = choose_precision(inputs.precision, device)
     backbone = load_backbone(inputs.backbone)
-    torch.set_num_threads(inputs.threads or default_threads(backbone))
+    threads = inputs.threads or default_threads(backbone)
+    if threads not in range(1, MOST_THREADS + 1):
+        raise RunError(f"{threads} threads; from 1 to {MOST_THREADS} can be had")
+    torch.set_num_threads(threads)
     if inputs.space:
         space = inputs.space.bind(backbone.model)
         if inputs.strategy:

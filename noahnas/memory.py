@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,11 @@ TOLD = (
     "could not create a primitive",  # oneDNN says no more
 )  # fmt: skip
 logger = logging.getLogger(__name__)
+
+
+def memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def ran_out(error: BaseException) -> bool:

@@ -30,12 +30,12 @@ from noahnas.progress import Report
 from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.search import search
 from noahnas.shared import join, search_shared
 from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
-from noahnas.storage import opened, unmasked
+from noahnas.storage import file_of, opened, unmasked
 from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
@@ -111,6 +111,9 @@ def resume(
     inputs = Inputs.from_dict(run.about["inputs"])
     if inputs.storage:
         inputs = replace(inputs, storage=unmasked(inputs.storage, storage))
+        file = file_of(inputs.storage)
+        if file and not file.is_file():
+            raise RunError(f"{file} is not there, which holds the study of {path}; bring it back")
         with opened(inputs.storage):  # raises if it cannot be
             pass
     elif storage:
@@ -154,10 +157,13 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> 
             searched = loaded.fed(inputs.recipe.search)
             stage("spread", lambda: _spread(loaded, net, space))
             if not inputs.strategy:
-                return _written(run, _common(loaded, done) | _searched(loaded, done))
+                with reading(run.path / STAGES):
+                    result = _common(loaded, done) | _searched(loaded, done)
+                return _written(run, result)
             timed = space.timed(lambda arch: latency(net, arch, searched))
             found = stage("search", lambda: _search(run, loaded, net, timed, report))
-            arch = Arch.from_dict(found["arch"])
+            with reading(run.path / STAGES):
+                arch = Arch.from_dict(found["arch"])
             heir = inputs.recipe.retrain_from == "supernet"
             start = {k: v.detach().cpu() for k, v in net.trainable().items()} if heir else None
         else:
@@ -167,7 +173,9 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> 
         stage("retrain", lambda: _retrain(run, loaded, arch, start, report, ranks), kept)
         if inputs.probe:
             stage("probe", lambda: _probe(loaded))
-        return _written(run, _result(loaded, arch, done))
+        with reading(run.path / STAGES):
+            result = _result(loaded, arch, done)
+        return _written(run, result)
 
 
 def _whole(run: RunDirectory) -> bool:
@@ -252,7 +260,16 @@ def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not (run / SUPERNET).is_file() or not (run / STAGES).is_file():
         raise RunError(f"{run} holds no trained supernet ({SUPERNET})")
-    found = read_header(run / SUPERNET)
+    with reading(run / SUPERNET):
+        differ = _differing(read_header(run / SUPERNET), wanted)
+    if differ:
+        raise RunError(f"the supernet of {run} does not fit: {'; '.join(differ)}")
+    cost: dict[str, Any] = RunDirectory(run).read_json(STAGES, "supernet")["supernet"]
+    return cost
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """In what a trained supernet is not the one that is wanted."""
     pairs = [
         ("space", found.get("space", {}).get("modules"), wanted["space"]["modules"]),
         ("backbone", found.get("backbone"), wanted["backbone"]),
@@ -269,10 +286,7 @@ def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     if had - needed:
         told = ", ".join(sorted(had - needed))
         differ.append(f"it was trained under rules that are not asked for: {told}")
-    if differ:
-        raise RunError(f"the supernet of {run} does not fit: {'; '.join(differ)}")
-    cost: dict[str, Any] = RunDirectory(run).read_json(STAGES, "supernet")["supernet"]
-    return cost
+    return differ
 
 
 def _search(

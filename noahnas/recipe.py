@@ -12,9 +12,11 @@ from noahnas.errors import Fault, RecipeError, unknown
 from noahnas.normalise import MEANS
 from noahnas.policy import policy_fault
 from noahnas.space.document import Checker, Node, parse, read
+from noahnas.typed import typed
 
 ROWS = ("linear", "full", "vpt-deep", "adapter", "lora")  # baselines; noah is the search
 MIXED = "mixed"  # architectures of several modules, searched or not
+SHARES = ("drop_path", "dropout", "smoothing", "erase")  # keys in [0, 1)
 WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
     "normalise": tuple(MEANS),
     "augment": ("none", "flip", "crop-flip"),
@@ -108,23 +110,36 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`."""
-        given = dict(values)
-        for key in ("supernet", "retrain"):
-            given[key] = Stage(**given[key])
-        given["search"] = Search(**given.get("search", {}))
-        if given.get("protocol"):
-            protocol = dict(given["protocol"])
-            protocol["rows"] = {row: Stage(**stage) for row, stage in protocol["rows"].items()}
-            protocol["seeds"] = tuple(protocol["seeds"])
-            rates = protocol.get("rates", {})
-            protocol["rates"] = {row: tuple(tried) for row, tried in rates.items()}
-            given["protocol"] = Protocol(**protocol)
-        return cls(**given)
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: if a value is missing, unknown or of another kind.
+        """
+        recipe = typed(cls, values, "recipe")
+        for number in (recipe.trials, recipe.batch):
+            if number < 1:
+                raise ValueError(f"recipe: trials and batch are at least 1, not {number}")
+        rows = recipe.protocol.rows.values() if recipe.protocol else ()
+        for stage in (recipe.supernet, recipe.retrain, *rows):
+            _sound(stage)
+        return recipe
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them."""
         return asdict(self)
+
+
+def _sound(stage: Stage) -> None:
+    """Raise ValueError if no training can be done as a stage says."""
+    if stage.epochs < 1 or stage.batch_size < 1 or stage.warmup_epochs not in range(stage.epochs):
+        raise ValueError(f"recipe: no training has {stage.epochs} epochs, {stage.warmup_epochs} of "
+                         f"them warm-up, in batches of {stage.batch_size}")  # fmt: skip
+    for key in SHARES:
+        if not 0 <= getattr(stage, key) < 1:
+            raise ValueError(f"recipe: {key} must be in [0, 1), not {getattr(stage, key)}")
+    for key in ("augment", "normalise"):
+        if getattr(stage, key) not in WORDS[key]:
+            raise ValueError(f"recipe: {unknown(key, getattr(stage, key), WORDS[key])}")
 
 
 def parse_recipe(text: str, source: str) -> Recipe:
@@ -210,7 +225,7 @@ def _plain(check: Checker, node: Node, what: str) -> str:
 def _consistent(
     check: Checker, node: Node, keys: Mapping[str, Node], values: Mapping[str, Any], what: str
 ) -> None:
-    for key in ("drop_path", "dropout", "smoothing", "erase"):
+    for key in SHARES:
         if values.get(key, 0) >= 1:
             check.fault(keys[key], f"{what}.{key} must be below 1, not {keys[key].value}")
     if values.get("warmup_epochs", 0) >= values.get("epochs", 1):

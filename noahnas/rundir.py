@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import platform
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from noahnas.errors import RunError
-from noahnas.files import read_sealed_json, sealed_json, write_atomic
+from noahnas.errors import NoahnasError, RunError
+from noahnas.files import own_bytes, read_sealed_json, sealed_json, write_atomic
+from noahnas.typed import typed
 
 RECORDED = ("noahnas", "torch", "torchvision", "timm", "optuna", "numpy", "pillow")
 OPTIONAL = ("nni", "pytorch-lightning")
+KINDS: dict[str, Any] = {  # what run.json holds beside its notes
+    "inputs": dict[str, Any],
+    "digests": dict[str, str],
+    "classes": list[str],
+    "device": str,
+    "precision": str,
+    "threads": int,
+}
+LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # no link is followed
 
 
 class RunDirectory:
@@ -59,6 +71,7 @@ class RunDirectory:
             raise RunError(f"{path} is no run: there is no such directory")
         if not (path / "run.json").is_file():
             raise RunError(f"{path} is no run: it has no run.json")
+        _refuse_links(path)
         return cls(path)
 
     @property
@@ -68,8 +81,9 @@ class RunDirectory:
         Raises:
             RunError: if it is damaged.
         """
-        keys = ("inputs", "digests", "classes", "device", "precision", "threads")
-        return self.read_json("run.json", *keys)
+        about = self.read_json("run.json", *KINDS)
+        with reading(self.path / "run.json"):
+            return about | {key: typed(kind, about[key], key) for key, kind in KINDS.items()}
 
     def read_json(self, name: str, *keys: str) -> dict[str, Any]:
         """A JSON file of the run, which must hold `keys`.
@@ -79,7 +93,7 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            value = read_sealed_json(path.read_bytes())
+            value = read_sealed_json(own_bytes(path))
         except OSError as e:
             raise RunError(f"{path} cannot be read: {e.strerror or e}") from e
         except ValueError as e:
@@ -105,7 +119,7 @@ class RunDirectory:
             RunError: if another process is at work in this run, or nothing can be written in it.
         """
         try:
-            lock = (self.path / "run.lock").open("w")
+            lock = os.fdopen(os.open(self.path / "run.lock", LOCK, 0o666), "w")
         except OSError as e:
             raise RunError(f"{self.path} cannot be written to: {e.strerror or e}") from e
         with lock as f:
@@ -114,6 +128,38 @@ class RunDirectory:
             except BlockingIOError:
                 raise RunError(f"another process is at work in {self.path}") from None
             yield
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise RunError if anything in a run leads out of it, or is neither file nor directory."""
+    for root, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            try:
+                mode = (Path(root) / name).lstat().st_mode
+            except FileNotFoundError:
+                continue  # another process's, and gone
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                what = "a link" if stat.S_ISLNK(mode) else "no regular file"
+                told = f"{Path(root) / name} is {what}; a run holds files alone"
+                raise RunError(f"{told}: put the file itself there")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Work with values of a run's file, which may be of another kind than was written.
+
+    A digest tells of damage, but whoever makes a file can make its digest, too.
+
+    Raises:
+        RunError: in place of the errors that values of another kind cause.
+    """
+    try:
+        yield
+    except NoahnasError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+        told = f"lacks {e}" if isinstance(e, KeyError) else str(e) or type(e).__name__
+        raise RunError(f"{path} is damaged: {told}; {_mended(path.name)}") from e
 
 
 def _mended(name: str) -> str:

@@ -10,6 +10,7 @@ the next progress.
 from __future__ import annotations
 
 import errno
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from noahnas.errors import (
     TrainingError,
     WriteError,
 )
+from noahnas.printable import PrintableFormatter, printable
 from noahnas.progress import Progress, Report
 
 INTERRUPTED = 130  # exit code, as shells have it for Ctrl-C; SIGTERM ends alike
@@ -54,6 +56,8 @@ def command() -> Iterator[None]:
             signal.signal(number, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _dropped
+    if logging.lastResort:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         try:
             yield
@@ -67,7 +71,7 @@ def command() -> Iterator[None]:
         told = _message(e)
         if told is None:
             raise
-        sys.stderr.write(f"error: {told}\n")
+        sys.stderr.write(printable(f"error: {told}\n"))
         sys.exit(FAULT)
 
 

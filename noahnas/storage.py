@@ -92,6 +92,14 @@ def absolute(url: str) -> str:
     return url
 
 
+def file_of(url: str) -> Path | None:
+    """The file that a URL names; None for a server."""
+    kind, _, rest = url.partition(":")
+    if kind == "journal":
+        return Path(rest)
+    return Path(rest.removeprefix("///").partition("?")[0]) if kind.startswith("sqlite") else None
+
+
 @contextmanager
 def opened(url: str) -> Iterator[BaseStorage]:
     """The storage that a URL names, reached; what is lost later is tried again.

@@ -17,12 +17,14 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from noahnas.errors import RunError, WriteError
+from noahnas.errors import NoahnasError, RunError, WriteError
 from noahnas.evaluate import Result
 from noahnas.journal import Journal, SoleWriter, mend
+from noahnas.rundir import reading
 from noahnas.space import Arch, Space
 from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Trial
+from noahnas.typed import typed
 
 NAME = "search"
 CREATOR, ALIVE = "noahnas:creator", "noahnas:alive:"  # attributes of a study
@@ -91,11 +93,17 @@ class Study:
             return cls(JournalStorage(Journal(path, SoleWriter())), space)
         except OSError as e:
             raise WriteError(e.errno, e.strerror, str(path)) from e
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise RunError(f"{path} is damaged: {e}") from e
+        except NoahnasError:
+            raise
+        except Exception as e:  # Optuna asserts and looks up what a journal should hold
+            raise RunError(f"{path} is damaged: {e or type(e).__name__}") from e
 
     def entries(self, *, failed: bool = False) -> list[Entry]:
         """Every trial, by number; those that nobody evaluates only if `failed`."""
+        with reading(Path(self.name)):
+            return self._entries(failed)
+
+    def _entries(self, failed: bool) -> list[Entry]:
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         ours = [t for t in sorted(trials, key=lambda t: t.number) if ASKED in t.user_attrs]
         found = [self._done.get(t.number) or _entry(t) for t in ours]
@@ -196,7 +204,7 @@ def _entry(trial: FrozenTrial) -> Entry:
         asked["asked"],
         asked["of"],
         asked["ask_seconds"],
-        Result(**measured) if done else None,
+        typed(Result, measured, "result") if done else None,
         seconds,
         repeat,
         cost,

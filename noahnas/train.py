@@ -23,7 +23,7 @@ from noahnas.backbone import Backbone
 from noahnas.data import Split, Task
 from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
-from noahnas.files import sealed, unsealed, write_atomic
+from noahnas.files import own_bytes, sealed, unsealed, write_atomic
 from noahnas.memory import halving, ran_out
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
@@ -324,7 +324,7 @@ def _restore(
     ranks: Ranks,
 ) -> tuple[list[float], list[float | None], int, float, int]:
     try:
-        kept = ranks.share(path.read_bytes() if ranks.leads and path.exists() else None)
+        kept = ranks.share(own_bytes(path) if ranks.leads and path.exists() else None)
         if kept is None:
             return [], [], 0, 0.0, 0
         content = io.BytesIO(unsealed(kept))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from noahnas.data import Split, Task
 from noahnas.errors import StrategyError
 from noahnas.evaluate import evaluate
-from noahnas.files import sealed, unsealed, write_atomic
+from noahnas.files import own_bytes, sealed, unsealed, write_atomic
 from noahnas.progress import Progress, Report
 from noahnas.relax import check_mixture, decode, expected_params, mixture
 from noahnas.space import Arch, Space
@@ -277,7 +277,7 @@ class _State:
             return []
         device = next(self.net.parameters()).device
         try:
-            content = io.BytesIO(unsealed(self.path.read_bytes()))
+            content = io.BytesIO(unsealed(own_bytes(self.path)))
             saved = torch.load(content, map_location=device, weights_only=True)
             if saved["key"] != self.key:
                 raise StrategyError(f"{self.path} belongs to another search ({saved['key']})")

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    ("errors", "progress", "stopping", "files", "memory", "ranking"),
+    ("errors", "printable", "progress", "stopping", "files", "typed", "memory", "ranking"),
     ("registry",),
     ("space",),
     ("modules",),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ HEAD_WIDTH = 64  # of every ViT in timm whose head count a file does not tell
 _HEAD = ("head.", "head_dist.")
 _TOLD = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads")
 _OPTIONAL = ("mlp_ratio", "qkv_bias", "init_values", "class_token", "no_embed_class", "reg_tokens")
+State = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
 _ALLOWED_ARGS = frozenset((*_TOLD, *_OPTIONAL, "pre_norm"))
 
 
@@ -54,7 +56,8 @@ def read_model(name: str | None, path: Path, spec: str, drop_path: float) -> nn.
         state = _filtered(state, model, spec)
     else:
         kwargs, config = told if told else (_infer(state, spec), {})
-        model = _vision_transformer(kwargs, spec, drop_path)
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        model = _vision_transformer(kwargs, shapes, spec, drop_path)
         if not config:
             _LOG.warning("%s does not tell its normalisation; ImageNet's is assumed", path)
         else:
@@ -71,20 +74,28 @@ def _create(name: str, spec: str, drop_path: float) -> nn.Module:
     return model
 
 
-def _vision_transformer(kwargs: Mapping[str, Any], spec: str, drop_path: float) -> nn.Module:
+def _vision_transformer(
+    kwargs: Mapping[str, Any], held: Shapes, spec: str, drop_path: float
+) -> nn.Module:
+    """A ViT by a file's arguments; none that is larger than the weights that the file holds."""
     odd = sorted(set(kwargs) - _ALLOWED_ARGS)
     if odd:
         raise BackboneError(f"{spec}: the file asks for unknown model arguments {', '.join(odd)}")
     try:
-        model: nn.Module = VisionTransformer(
-            **{**kwargs, "num_classes": 0, "drop_path_rate": drop_path}
-        )
+        if kwargs.get("depth", 12) > len(held):
+            raise ValueError(f"{kwargs['depth']} blocks of {len(held)} tensors")  # noqa: TRY301
+        given = {**kwargs, "num_classes": 0, "drop_path_rate": drop_path}
+        with torch.device("meta"):
+            needs = sum(weight.numel() for weight in VisionTransformer(**given).parameters())
+        has = sum(math.prod(shape) for shape in held.values())
+        if needs > has:
+            raise ValueError(f"they ask for {needs:,} weights, the file holds {has:,}")  # noqa: TRY301
+        model: nn.Module = VisionTransformer(**given)
     except Exception as e:  # whatever a foreign file's arguments provoke
         raise BackboneError(f"{spec}: the file's model arguments are unusable: {e}") from e
     return model
 
 
-State = dict[str, Tensor]
 Told = tuple[dict[str, Any], dict[str, Any]]  # constructor arguments, preprocessing config
 
 
@@ -94,7 +105,7 @@ def _read_state(path: Path, spec: str) -> tuple[State, Told | None]:
             with safe_open(path, framework="pt") as f:
                 state = {key: f.get_tensor(key).float() for key in f.keys()}  # noqa: SIM118
                 told = json.loads((f.metadata() or {}).get("timm", "null"))
-            return _stripped(state), (told["kwargs"], told["pretrained_cfg"]) if told else None
+            return _stripped(state), (dict(told["kwargs"]), _config(told)) if told else None
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError) as e:
         raise BackboneError(f"{spec}: {path} cannot be read as weights: {e}") from e
@@ -106,6 +117,20 @@ def _read_state(path: Path, spec: str) -> tuple[State, Told | None]:
     tensors = loaded if isinstance(loaded, dict) else {}
     state = {str(k): v.float() for k, v in tensors.items() if isinstance(v, Tensor)}
     return _stripped(state), None
+
+
+def _config(told: Mapping[str, Any]) -> dict[str, Any]:
+    """How a file says that images are fed to its model.
+
+    Raises:
+        ValueError: if it does not say it in numbers.
+    """
+    config = dict(told["pretrained_cfg"])
+    for key in ("mean", "std"):
+        values = config.get(key, (0.5,) * 3)
+        if len(values) != 3 or not all(math.isfinite(value) for value in values):
+            raise ValueError(f"its {key} is {values}")
+    return config
 
 
 def _stripped(state: State) -> State:
@@ -193,7 +218,7 @@ def _from_npz(name: str | None, path: Path, spec: str, drop_path: float) -> nn.M
     try:
         with np.load(path, allow_pickle=False) as archive:
             shapes = {key: archive[key].shape for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+    except Exception as e:  # zipfile, zlib and NumPy's parser of headers raise many kinds
         raise BackboneError(f"{spec}: {path} cannot be read as weights: {e}") from e
     prefix = "opt/target/" if any(key.startswith("opt/target/") for key in shapes) else ""
     shapes = {key.removeprefix(prefix): shape for key, shape in shapes.items()}
@@ -204,7 +229,7 @@ def _from_npz(name: str | None, path: Path, spec: str, drop_path: float) -> nn.M
     model = (
         _create(name, spec, drop_path)
         if name
-        else _vision_transformer(_infer_npz(shapes, spec), spec, drop_path)
+        else _vision_transformer(_infer_npz(shapes, spec), shapes, spec, drop_path)
     )
     if not name:
         model.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # type: ignore[assignment]
@@ -224,7 +249,7 @@ def _from_npz(name: str | None, path: Path, spec: str, drop_path: float) -> nn.M
     return model
 
 
-def _infer_npz(shapes: Mapping[str, tuple[int, ...]], spec: str) -> dict[str, Any]:
+def _infer_npz(shapes: Shapes, spec: str) -> dict[str, Any]:
     blocks = [int(m[1]) for k in shapes if (m := re.match(r"Transformer/encoderblock_(\d+)/", k))]
     try:
         patch, _, channels, width = shapes["embedding/kernel"]

@@ -39,8 +39,9 @@ def sources(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from noahnas.report.console import Console
 
     caption = f"as --data NAME or NAME:ARGUMENT; decoded images are kept in {cache_dir()}"
     table = Table("source", "what it gives", "from", caption=caption)
@@ -74,10 +75,9 @@ def check(
 
     Exit code 2 and the reason if it cannot be used.
     """
-    from rich.console import Console
-
     from noahnas.data import LoadOptions, load_data
     from noahnas.data.dataset import SPLITS
+    from noahnas.report.console import Console
     from noahnas.report.data import data_table
     from noahnas.report.sheet import contact_sheet
 

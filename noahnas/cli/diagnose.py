@@ -61,9 +61,8 @@ def diagnose(
 
     A quick look first: `noahnas diagnose RUN --archs 10 --epochs 5`
     """
-    from rich.console import Console
-
     from noahnas.fidelity.run import diagnose as judged
+    from noahnas.report.console import Console
     from noahnas.report.fidelity import diagnosis_rows, diagnosis_table
 
     chosen = numbers(seeds, "--seeds") if seeds else ()

@@ -133,8 +133,7 @@ def carry_out(
 @contextmanager
 def watched(title: str) -> Iterator[Report]:
     """Show the progress of something, on stderr."""
-    from rich.console import Console
-
+    from noahnas.report.console import Console
     from noahnas.report.progress import ProgressView
 
     console = Console(stderr=True)

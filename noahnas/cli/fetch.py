@@ -29,10 +29,9 @@ def fetch(
     is already, nothing is downloaded: files are verified by their digest, and a damaged one is
     fetched again. The cache is `$NOAHNAS_CACHE`, else noahnas in your cache directory.
     """
-    from rich.console import Console
-
     from noahnas.data.micro_vtab import NAME, TASKS, fetch_micro_vtab
     from noahnas.errors import DataError, unknown
+    from noahnas.report.console import Console
 
     known = {NAME: tuple(TASKS)} | {f"{NAME}:{task}": (task,) for task in TASKS}
     if name not in known:

@@ -23,8 +23,9 @@ def predict(
     if as_json:
         print_json([vars(prediction) for prediction in found])
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from noahnas.report.console import Console
 
     table = Table("image", "class", "probability")
     for prediction in found:
@@ -46,8 +47,9 @@ def strategies(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from noahnas.report.console import Console
 
     table = Table("strategy", "what it does", "options (--set name=value)", "from")
     for row in rows:
@@ -79,8 +81,9 @@ def plugins(
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from noahnas.report.console import Console
 
     table = Table("kind", "name", "code", "from")
     for row in rows:

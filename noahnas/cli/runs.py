@@ -250,16 +250,18 @@ def device_of(run: Path) -> str:
 
 def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) -> None:
     """Do the work with progress on stderr, then print its table or JSON on stdout."""
-    from rich.console import Console
-
+    from noahnas.report.console import Console
     from noahnas.report.tables import result_table
+    from noahnas.rundir import reading
 
     with working(resumed_by("search", out)) as report:
         result = work(report)
     if as_json:
         print_json({"run": str(out)} | dict(result))
-    else:
-        Console().print(result_table(result, str(out)))
+        return
+    with reading(out / "result.json"):
+        table = result_table(result, str(out))
+    Console().print(table)
 
 
 def _inputs(run: Path) -> Mapping[str, Any]:
@@ -271,7 +273,7 @@ def _inputs(run: Path) -> Mapping[str, Any]:
 
 def _winner(run: Path) -> Arch:
     """What a run's search found, or the architecture that it retrained."""
-    from noahnas.rundir import RunDirectory
+    from noahnas.rundir import RunDirectory, reading
     from noahnas.space import Arch
 
     found = RunDirectory.open(run)
@@ -279,7 +281,8 @@ def _winner(run: Path) -> Arch:
         raise NoahnasError(f"{run} has no winner yet; go on with it: noahnas search --resume {run}")
     if "space" not in found.about["inputs"]:
         return Arch.from_dict(found.about["inputs"].get("arch", {}))
-    return Arch.from_dict(found.read_json("stages.json", "search")["search"]["arch"])
+    with reading(run / "stages.json"):
+        return Arch.from_dict(found.read_json("stages.json", "search")["search"]["arch"])
 
 
 def _new_out(name: str) -> Path:

@@ -14,10 +14,9 @@ import typer
 from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from noahnas.progress import Report
     from noahnas.report.comparison import Sheet
+    from noahnas.report.console import Console
 
 Told = Callable[[], str]  # what to do after an interruption; "" = nothing
 
@@ -26,8 +25,8 @@ Told = Callable[[], str]  # what to do after an interruption; "" = nothing
 def working(told: Told) -> Iterator[Report]:
     """Long work that may be interrupted; what it reports is shown on stderr."""
     import optuna
-    from rich.console import Console
 
+    from noahnas.report.console import Console
     from noahnas.report.progress import ProgressView
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -73,7 +72,7 @@ def print_report(heading: str, sheets: Iterable[Sheet], texts: Iterable[str]) ->
 
 def wide_console() -> Console:
     """Standard output; where that is no terminal, so wide that no table is folded."""
-    from rich.console import Console
+    from noahnas.report.console import Console
 
     console = Console()
     return console if console.is_terminal else Console(width=10_000)

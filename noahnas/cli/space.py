@@ -275,6 +275,6 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
+    from noahnas.report.console import Console
 
     Console().print(table)

@@ -14,6 +14,7 @@ from noahnas.inputs import Inputs
 from noahnas.registry import origin
 from noahnas.space import Space
 from noahnas.strategy import GROUP, make_strategy, strategies
+from noahnas.typed import typed
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # a part of paths
 
@@ -99,16 +100,22 @@ class Plan:
 
     @classmethod
     def from_dict(cls, inputs: Mapping[str, Any], grid: Mapping[str, Any]) -> Plan:
-        """The inverse of `Inputs.to_dict` and `grid`."""
-        return cls(
-            Inputs.from_dict(inputs),
-            tuple(Entrant(label, **e) for label, e in grid["entrants"].items()),
-            tuple(Shared(name, s["seed"], s["run"]) for name, s in grid["supernets"].items()),
-            tuple(grid["seeds"]),
-            tuple(grid["retrain_seeds"]),
-            grid["against"],
-            grid["left_out"],
-        )
+        """The inverse of `Inputs.to_dict` and `grid`.
+
+        Raises:
+            ValueError: if a value is missing or of another kind, or a name is no part of a path.
+        """
+        given = {
+            "inputs": Inputs.from_dict(inputs),
+            "entrants": [{"label": label, **e} for label, e in grid["entrants"].items()],
+            "supernets": [{"name": name, **s} for name, s in grid["supernets"].items()],
+        }
+        rest = ("seeds", "retrain_seeds", "against", "left_out")
+        plan = typed(cls, given | {key: grid[key] for key in rest}, "grid")
+        for name in (*grid["entrants"], *grid["supernets"]):
+            if not LABEL.fullmatch(name):
+                raise ValueError(f"{name!r} is no label: letters, digits, _ and -")
+        return plan
 
 
 def entrants_of(words: Sequence[str], options: Mapping[str, str]) -> tuple[Entrant, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from noahnas.evaluate import Result
 from noahnas.space import Arch, Space
 from noahnas.study import Entry
+from noahnas.typed import typed
 
 Place = tuple[str, str, int]  # of a search: label, supernet, seed
 Key = tuple[str, int | None]  # an arch's digest, and the images it was scored on; None = all
@@ -102,7 +103,8 @@ class Record:
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The inverse of `to_dict`."""
         rows = zip(*(values["results"][key] for key in MEASURED), strict=True)
-        results = [Result(**dict(zip(MEASURED, row, strict=True)), split="val") for row in rows]
+        named = (dict(zip(MEASURED, row, strict=True)) | {"split": "val"} for row in rows)
+        results = [typed(Result, found, "results") for found in named]
         told = values["trials"]
         trials = zip(
             told["digest"],
@@ -118,8 +120,8 @@ class Record:
             values["training_passes"],
             values["training_seconds"],
             Arch.from_dict(values["winner"]),
-            Result(**values["val"]),
-            Result(**values["test"]),
+            typed(Result, values["val"], "val"),
+            typed(Result, values["test"], "test"),
             values["allowed"],
             values["exhausted"],
             values["front"],

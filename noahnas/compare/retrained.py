@@ -12,9 +12,10 @@ from noahnas.compare.record import Place, Record
 from noahnas.evaluate import Result
 from noahnas.loaded import Loaded
 from noahnas.retrain import retrain
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch
 from noahnas.train import PASSES_PER_TRAINING_IMAGE
+from noahnas.typed import typed
 
 RETRAINED = "retrained.json"
 
@@ -71,5 +72,6 @@ def retrained(
             grid.done(passes)
         (place.path / "retrain.ckpt").unlink(missing_ok=True)
         found = place.read_json(RETRAINED, "test", "passes", "seconds")
-        test = Result(**found["test"])
+        with reading(place.path / RETRAINED):
+            test = typed(Result, found["test"], "test")
         yield (digest, seed), Retrained(test, found["passes"], found["seconds"])

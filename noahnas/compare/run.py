@@ -16,7 +16,7 @@ from noahnas.errors import RunError, StrategyError
 from noahnas.loaded import Loaded, load, reload
 from noahnas.pipeline import STAGES, cost_of_other, described
 from noahnas.progress import Report, silent
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Space
 
 
@@ -84,7 +84,8 @@ def begun(out: Path) -> Plan:
         RunError: if there is none.
     """
     about = _began(RunDirectory.open(out))
-    return Plan.from_dict(about["inputs"], about["grid"])
+    with reading(out / "run.json"):
+        return Plan.from_dict(about["inputs"], about["grid"])
 
 
 def _began(run: RunDirectory) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from noahnas.loaded import Loaded
 from noahnas.pipeline import STAGES, SUPERNET, supernet_stage
 from noahnas.prefixes import Kept
 from noahnas.progress import Progress, Report
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.search import search
 from noahnas.space import Space
 from noahnas.strategy import OneShot, Proposal, make_strategy
@@ -84,7 +84,8 @@ def _searches(
     for cell in plan.cells(shared):
         where = out / cell.place / SEARCHED
         if where.is_file():
-            record = Record.from_dict(_read(where))
+            with reading(where):
+                record = Record.from_dict(_read(where))
             known |= {t.key: (t.result, t.evaluating) for t in record.trials}
             done[cell.entrant.label, cell.seed] = record
         else:

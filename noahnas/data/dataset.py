@@ -18,6 +18,7 @@ from noahnas.backbone import Preprocess
 from noahnas.errors import DataError, unknown
 from noahnas.progress import Report, silent
 from noahnas.registry import installed, resolve
+from noahnas.space.document import unprintable
 
 GROUP = "noahnas.data"
 SPLITS = ("train", "val", "test")
@@ -121,6 +122,9 @@ def check(
     """Raise DataError unless the labels of three splits make a data set."""
     if len(classes) < 2:
         raise DataError(f"{name}: one class ({', '.join(classes)}); at least two needed")
+    for word in classes:
+        if unprintable(word, ("Cc", "Cs")):
+            raise DataError(f"{name}: the class {word!r} cannot be printed; rename it")
     for split in SPLITS:
         found = labels[split]
         if not len(found):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # above it Pillow, too, takes it for a bomb
+LARGE = 2**24  # pixels; images with more of them are decoded one at a time, for the sake of memory
+# Those that decode in Pillow alone: EPS, which any file may turn out to be, runs Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+TOO_LARGE = f"too many pixels; at most {MAX_PIXELS:,} are read"
+_one = Lock()
 
 
 class UnreadableImageError(Exception):
@@ -21,29 +29,42 @@ def read_pixels(source: Path | bytes | Image.Image, size: tuple[int, int]) -> Pi
     """An image as RGB, upright, resized directly to `size` (height, width), bicubic.
 
     Raises:
-        UnreadableImageError: if it is none, cut short, or too large.
+        UnreadableImageError: if it is none, cut short, or has more than `MAX_PIXELS`.
     """
     try:
         if isinstance(source, Image.Image):
             return _pixels(source, size)
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as raw:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise UnreadableImageError("no regular file")  # noqa: TRY301 - a pipe would wait
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=_formats()) as raw:
             return _pixels(raw, size)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
         raise UnreadableImageError("no image") from None
     except Image.DecompressionBombError:
-        raise UnreadableImageError("too many pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as e:
+        raise UnreadableImageError(TOO_LARGE) from None
+    except Exception as e:  # decoders raise many kinds on files that were made to break them
         why = getattr(e, "strerror", None) or str(e) or type(e).__name__
         raise UnreadableImageError(why) from None
 
 
+@cache
+def _formats() -> list[str]:
+    """Those that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _pixels(raw: Image.Image, size: tuple[int, int]) -> Pixels:
     if raw.width * raw.height > MAX_PIXELS:
-        raise ValueError("too many pixels")
-    image = _eight_bits(ImageOps.exif_transpose(raw)).convert("RGB")
-    if image.size != size[::-1]:
-        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(image)  # (H, W, 3)
+        raise UnreadableImageError(TOO_LARGE)
+    with _one if raw.width * raw.height > LARGE else nullcontext():
+        image = _eight_bits(ImageOps.exif_transpose(raw)).convert("RGB")
+        if image.size != size[::-1]:
+            image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+        return np.asarray(image)  # (H, W, 3)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -56,5 +77,5 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels")
     if not image.mode.startswith("I"):
         return image
-    pixels = np.asarray(image).astype(np.int64)  # (H, W), in 0…65535
-    return Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
+    pixels = np.asarray(image).clip(0, 65535).astype(np.uint16)  # (H, W)
+    return Image.fromarray((pixels // 257).astype(np.uint8))

@@ -13,6 +13,7 @@ from noahnas.errors import DataError
 PATH = ("path", "image", "file", "filename")
 LABEL = ("label", "class", "target")
 SHOWN = 5  # faults told at once
+DIGITS = 18  # of a number among class names
 
 
 def load_csv(argument: str, options: LoadOptions) -> Dataset:
@@ -33,7 +34,7 @@ def load_csv(argument: str, options: LoadOptions) -> Dataset:
     if "train" not in given:
         raise DataError(f"{file}: no row of split train")
     names = {label for _, _, label in rows}
-    numeric = all(name.isdecimal() for name in names)
+    numeric = all(name.isdecimal() and len(name) <= DIGITS for name in names)
     classes = sorted(names, key=(lambda name: (int(name), name)) if numeric else str)
     numbers = {name: i for i, name in enumerate(classes)}
     found: dict[str, list[tuple[Path, int]]] = {split: [] for split in SPLITS if split in given}
@@ -65,7 +66,9 @@ def _rows(file: Path) -> list[tuple[str, Path, str]]:
         split = (row.get("split") or "train").strip().lower()
         split = SPLIT_WORDS.get(split, split)
         path, label = (row[path_key] or "").strip(), (row[label_key] or "").strip()
-        if None in row or not path or not label:
+        if "\0" in path:
+            faults.append(f"{file}:{line}: the path holds a NUL byte")
+        elif None in row or not path or not label:
             faults.append(f"{file}:{line}: a path and a label are needed, in {len(header)} columns")
         elif split not in SPLITS:
             faults.append(f"{file}:{line}: split '{split}' is none of {', '.join(SPLITS)}")

@@ -43,6 +43,8 @@ def load_timm(argument: str, options: LoadOptions) -> Dataset:
         raise DataError(f"'{argument}' names none of timm's readers: {told}, with :ROOT after it")
     if name in FOLDERS:
         return load_folder(root, options)
+    if kind == "wds" and not Path(root or ".").is_dir():  # webdataset would run `pipe:COMMAND`
+        raise DataError(f"{argument}: {root} is no directory; shards are read from one")
     opened = {}
     for split in SPLITS:
         reader = _opened(kind, name, root, split)

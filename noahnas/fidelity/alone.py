@@ -19,9 +19,10 @@ from noahnas.loaded import Loaded
 from noahnas.policy import only
 from noahnas.progress import Progress, Report, silent
 from noahnas.recipe import Stage
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch
 from noahnas.train import build, train
+from noahnas.typed import typed
 
 
 @dataclass(frozen=True)
@@ -115,4 +116,5 @@ def _train(
 def _read(folder: Path, name: str) -> Alone:
     kept = RunDirectory(folder).read_json(f"{name}.json", "result", "passes", "seconds")
     (folder / f"{name}.ckpt").unlink(missing_ok=True)  # left where a kill came in between
-    return Alone(Result(**kept["result"]), kept["passes"], kept["seconds"])
+    with reading(folder / f"{name}.json"):
+        return Alone(typed(Result, kept["result"], "result"), kept["passes"], kept["seconds"])

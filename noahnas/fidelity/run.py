@@ -17,10 +17,11 @@ from noahnas.fidelity.judge import Diagnosis, Judged, judge
 from noahnas.loaded import Loaded, reload
 from noahnas.pipeline import STAGES, SUPERNET
 from noahnas.progress import Progress, Report, silent
-from noahnas.rundir import RunDirectory
+from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch, Space
 from noahnas.strategy import TRIES
 from noahnas.study import Study
+from noahnas.typed import typed
 
 FOLDER = "diagnose"  # of a run
 ARCHS = 20  # drawn and trained, unless told otherwise
@@ -111,7 +112,8 @@ def _diagnose(
         name = f"{FOLDER}/shared-{arch.digest}.json"
         if not (run.path / name).is_file():
             run.write_json(name, evaluate(net, arch, task).to_dict())
-        shared[arch] = Result(**run.read_json(name, "accuracy", "loss", "params"))
+        with reading(run.path / name):
+            shared[arch] = typed(Result, run.read_json(name), "result")
         report(Progress("shared", number, len(every), f"val {shared[arch].accuracy:.3f}"))
     pairs = [(arch, seed) for seed in seeds for arch in every]
     trained = dict(zip(pairs, train_all(pairs, loaded, stage, folder, report), strict=True))
@@ -140,7 +142,8 @@ def _drawn(run: RunDirectory, space: Space, count: int, prior: Prior, seed: int)
     """
     name = f"{FOLDER}/archs-{prior}.json"
     kept = run.read_json(name, "archs")["archs"] if (run.path / name).is_file() else []
-    archs = [Arch.from_dict(arch) for arch in kept]
+    with reading(run.path / name):
+        archs = [Arch.from_dict(arch) for arch in kept]
     while len(archs) < count:
         rng = np.random.default_rng([seed, zlib.crc32(b"diagnose"), len(archs)])
         draws = (space.sample(rng, 1, prior)[0] for _ in range(TRIES))
@@ -163,5 +166,6 @@ def _of_search(run: RunDirectory, space: Space) -> tuple[Arch, Arch]:
     whole = [entry.trial for entry in fresh if entry.proposal.images is None]
     trials = whole or [entry.trial for entry in fresh]
     trials.sort(key=lambda trial: trial.result.rank, reverse=True)
-    winner = run.read_json(STAGES, "search")["search"]["arch"]
-    return Arch.from_dict(winner), trials[len(trials) // 2].arch
+    with reading(run.path / STAGES):
+        winner = Arch.from_dict(run.read_json(STAGES, "search")["search"]["arch"])
+    return winner, trials[len(trials) // 2].arch

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from noahnas.printable import printable
 from noahnas.progress import Progress
+from noahnas.report.console import Console
 
 EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -20,11 +21,11 @@ class ProgressView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Bars(
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -49,13 +50,14 @@ class ProgressView:
         if not self._console.is_terminal:
             self._line(progress)
             return
+        note = printable(progress.note)
         if progress.stage not in self._tasks:
-            task = self._bars.add_task(progress.stage, total=progress.total, note=progress.note)
+            task = self._bars.add_task(printable(progress.stage), total=progress.total, note=note)
             self._tasks[progress.stage] = task
         self._bars.update(
             self._tasks[progress.stage],
             completed=progress.done,
-            note=progress.note,
+            note=note,
         )
 
     def _line(self, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from noahnas.errors import ArchError, ArchFileError, Fault
-from noahnas.space.declaration import plain
+from noahnas.space.declaration import MAX_DIM, plain
 from noahnas.space.document import Checker, Node, parse, read, write_scalar
 from noahnas.space.schema import Value
 
@@ -104,7 +104,17 @@ class Arch:
     def from_dict(
         cls, mapping: Mapping[str, Sequence[int] | Mapping[str, Sequence[Value]]]
     ) -> Arch:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            ArchError: if it is no mapping of lists, or a malformed arch.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ArchError("an architecture must be a mapping")
+        for name, part in mapping.items():
+            for values in part.values() if isinstance(part, Mapping) else [part]:
+                if not isinstance(values, list | tuple) or not all(map(_is_plain, values)):
+                    raise ArchError(f"{name} must hold lists of plain values")
         return cls(**dict(mapping))
 
     def to_yaml(self) -> str:
@@ -144,6 +154,10 @@ class Arch:
         return cls.from_yaml(read(Path(path), ArchFileError), str(path))
 
 
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _dims(module: str, attributes: Mapping[str, Sequence[Value]]) -> tuple[int, ...]:
     if "dim" not in attributes:
         raise ArchError(f"{module} has no 'dim'; known: {', '.join(attributes) or 'nothing'}")
@@ -151,6 +165,8 @@ def _dims(module: str, attributes: Mapping[str, Sequence[Value]]) -> tuple[int, 
     for dim in dims:
         if type(dim) is not int or dim < 0:
             raise ArchError(f"{module}: a dim is a whole number of at least 0, not {dim!r}")
+        if dim > MAX_DIM:
+            raise ArchError(f"{module}: a dim is at most {MAX_DIM:,}, not {dim!r}")
     return dims  # type: ignore[return-value]  # every item was checked just above
 
 
