@@ -55,12 +55,12 @@ def main() -> None:
                     print(outcome, flush=True)
             seed += 1
         seconds = time.monotonic() - began
-    told = summary(done, asked.seed, seconds)
+    told = summary(done, asked.minutes, asked.seed, seconds)
     asked.out.write_text(json.dumps(told, indent=1, ensure_ascii=True) + "\n")
     print(json.dumps(told["kinds"], indent=1))
 
 
-def summary(done: list[Outcome], seed: int, seconds: float) -> dict[str, Any]:
+def summary(done: list[Outcome], minutes: float, seed: int, seconds: float) -> dict[str, Any]:
     """Counts per kind, the slowest case of each, and all that went wrong."""
     kinds = {}
     for kind in dict.fromkeys(one.kind for one in done):
@@ -73,7 +73,7 @@ def summary(done: list[Outcome], seed: int, seconds: float) -> dict[str, Any]:
             "slowest_seconds": max(one.seconds for one in own),
         }
     return {
-        "command": "python benchmarks/fuzz.py",
+        "command": f"python benchmarks/fuzz.py --minutes {minutes:g} --seed {seed}",
         "first_seed": seed,
         "seconds": round(seconds),
         "limit_seconds": LIMIT,

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from noahnas.cli import app
@@ -48,6 +49,7 @@ WORDS = (
 )  # fmt: skip
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 ODD = (b"\xff", b"\x1b[31m", b"[red]", b"[b]", b"a\nb", b"..x", b"-x", b"%s")  # names
+AMOUNTS = ("epochs", "trials", "archs", "devices", "nodes", "count", "-n", "seeds")  # take time
 FEW = ("epochs", "trials", "batch", "warmup_epochs", "passes", "threads")  # what costs time
 
 
@@ -229,9 +231,11 @@ class Sandbox:
     @contextmanager
     def _inside(self) -> Iterator[None]:
         """In the case's folder, with a home and a cache in the sandbox, for a limited time."""
-        kept = {key: os.environ.get(key) for key in ("HOME", "NOAHNAS_CACHE", "HF_HUB_OFFLINE")}
-        os.environ |= {"HOME": str(self.root / "home"), "HF_HUB_OFFLINE": "1"}
-        os.environ["NOAHNAS_CACHE"] = str(self.root / "cache")
+        caches = dict.fromkeys(("NOAHNAS_CACHE", "MPLCONFIGDIR", "XDG_CACHE_HOME"), "cache")
+        places = {key: str(self.root / place) for key, place in (caches | {"HOME": "home"}).items()}
+        given = places | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+        kept = {key: os.environ.get(key) for key in given}
+        os.environ |= given
         here, threads = Path.cwd(), torch.get_num_threads()
         before = signal.signal(signal.SIGALRM, _stop)
         signal.setitimer(signal.ITIMER_REAL, LIMIT)
@@ -298,25 +302,29 @@ def _arguments(rng: random.Random, box: Sandbox) -> Args:
          "--out", str(box.place / "run")],
         ["compare", "--data", "nosuch"], ["diagnose", run + "-none"],
         ["predict", run, f"{data}/ant/0.png"],
-        ["reproduce", "vtab", "--dry-run"], ["reproduce", "micro-vtab", "--dry-run"], ["plugins"],
+        ["reproduce", "vtab-1k", "--dry-run"], ["reproduce", "micro-vtab", "--dry-run"],
+        ["plugins"],
         ["space", "check", "tiny"], ["space", "show", "tiny"], ["space", "sample", "tiny"],
         ["space", "diff", "tiny", "noah-vtab"], ["space", "import", "none.yaml"], ["strategies"],
         ["data", "check", data, "--backbone", "vit-digits", "--no-sheet"], ["data"],
     )))  # fmt: skip
-    options = (
-        "--space", "--data", "--backbone", "--recipe", "--strategy", "--set", "--seed",
-        "--split-seed",
-        "--on-error", "--device", "--devices", "--precision", "--budget", "--policy", "--supernet",
-        "--storage", "--study", "--patience", "--resume", "--arch", "--seeds", "--strategies",
-        "--against", "--archs", "--prior", "--size", "--blocks", "--width", "--json", "--sheet",
-        "--rows", "--protocol", "--supernet-seeds", "--retrain-seeds", "--full", "--help",
-    )  # fmt: skip
+    options = options_of(base)
     for _ in range(rng.choice((1, 1, 2, 3))):
         if rng.random() < 0.3 and len(base) > 1:
             base[rng.randrange(1, len(base))] = rng.choice(WORDS)
         else:
-            base += [rng.choice(options), rng.choice(WORDS)]
+            option = rng.choice(options)
+            few = any(word in option for word in AMOUNTS)
+            base += [option, rng.choice(("", "0", "-1", "nan", "x", "1") if few else WORDS)]
     return [word.replace("\0", "") for word in base]
+
+
+def options_of(words: Args) -> list[str]:
+    """The options of the command that an invocation names."""
+    command: Any = get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return sorted(option for parameter in command.params for option in parameter.opts)
 
 
 def _space(rng: random.Random, box: Sandbox) -> Args:
@@ -342,7 +350,7 @@ def _recipe(rng: random.Random, box: Sandbox) -> Args:
     file = box.place / "recipe.yaml"
     file.write_bytes(written(rng, rng.choice(files).read_text()))
     if rng.random() < 0.5:
-        return ["reproduce", "vtab", "--dry-run", "--recipe", str(file)]
+        return ["reproduce", "vtab-1k", "--dry-run", "--recipe", str(file)]
     return ["search", "--recipe", str(file), "--data", "nosuch", "--backbone", "vit-digits"]
 
 
@@ -356,8 +364,9 @@ def _run(rng: random.Random, box: Sandbox) -> Args:
         for name in rng.choice(((), ("retrain",), ("search", "retrain"), ("supernet",))):
             stages.pop(name, None)
         (run / "stages.json").write_bytes(sealed_json(stages))
-    for _ in range(rng.choice((1, 1, 2))):
-        _spoil(rng, run / rng.choice(box.files), box)
+    for name in rng.sample(box.files, rng.choice((1, 1, 2))):
+        with suppress(FileExistsError):  # a link that stands there already
+            _spoil(rng, run / name, box)
     image = str(box.data / "ant" / "0.png")
     again = str(box.place / "again")
     return rng.choice((
@@ -515,7 +524,8 @@ def _shards(rng: random.Random, folder: Path) -> str:
     about = {"splits": lengths}
     told = changed(rng, about, folder.parent.parent) if rng.random() < 0.5 else about
     (folder / "_info.json").write_text(json.dumps(told))
-    place = rng.choice((str(folder), f"pipe:touch {folder.parent.parent}/victim/sprung #"))
+    shell = f"pipe:touch {folder.parent.parent}/victim/sprung #"
+    place = shell if rng.random() < 0.1 else str(folder)
     return f"wds/pets:{place}"
 
 

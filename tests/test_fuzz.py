@@ -9,9 +9,11 @@ import time
 
 import pytest
 
-from .hostile import KINDS, Sandbox, seed_of
+from .hostile import KINDS, Sandbox
 
 SECONDS = 5.0  # of each kind
+# timm leaves a file open whose weights do not fit
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,20 @@ def test_no_case_ends_in_a_traceback_a_hang_or_a_file_elsewhere(kind: str, box: 
     assert seed > 1
 
 
-def test_the_fuzzer_sees_what_should_not_be(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noahnas.space.load_space", lambda *_: {}["none"])
-    monkeypatch.setattr("noahnas.space.Space.load", lambda *_: {}["none"])
-    seeds = [seed for seed in range(40) if seed_of("recipe", seed)]
-    outcomes = [box.case("space", seed) for seed in seeds[:3]]
-    assert any("traceback" in outcome.fault for outcome in outcomes), outcomes
+def test_the_fuzzer_sees_a_traceback(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noahnas.registry.installed", {}.__getitem__)
+    monkeypatch.setitem(KINDS, "odd", lambda rng, box: ["plugins"])
+    assert "traceback: KeyError" in box.case("odd", 0).fault
+
+
+def test_the_fuzzer_sees_a_file_elsewhere_and_a_hang(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = ["data", "check", str(box.data), "--backbone", "vit-digits"]
+    sheet = box.victim / "sheet.png"
+    monkeypatch.setitem(KINDS, "odd", lambda rng, box: [*look, "--sheet", str(sheet)])
+    assert "outside of the run" in box.case("odd", 0).fault
+    sheet.unlink()
+    monkeypatch.setattr("tests.hostile.LIMIT", 0.01)
+    monkeypatch.setitem(KINDS, "odd", lambda rng, box: ["data", "check", "digits"])
+    assert "no end within" in box.case("odd", 0).fault

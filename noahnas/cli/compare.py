@@ -28,7 +28,7 @@ from noahnas.cli.options import (
     Threads,
     refuse_inputs_beside_resume,
 )
-from noahnas.cli.screen import print_json, print_report, resumed_by, working
+from noahnas.cli.screen import BadParameter, print_json, print_report, resumed_by, working
 from noahnas.errors import unknown
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ def compare(
         again = numbers(retrain_seeds, "--retrain-seeds") if retrain_seeds else searched
     strange = sorted(set(again) - set(searched))
     if strange:
-        raise typer.BadParameter(
+        raise BadParameter(
             f"{', '.join(map(str, strange))} is not among --seeds", param_hint="--retrain-seeds"
         )
     entrants = entrants_of(words(strategies), options_of(options or []))
     labels = [entrant.label for entrant in entrants]
     if against not in labels and against != RANDOM:
-        raise typer.BadParameter(
+        raise BadParameter(
             unknown("label", against, labels) + ", those that take part", param_hint="--against"
         )
     plan = Plan(
@@ -169,7 +169,7 @@ def _supernets(runs: list[Path] | None, seeds: str | None) -> tuple[Shared, ...]
     from noahnas.compare.plan import reused, trained_with
 
     if runs and seeds:
-        raise typer.BadParameter("give either --supernet or --supernet-seeds")
+        raise BadParameter("give either --supernet or --supernet-seeds")
     return reused(runs) if runs else trained_with(numbers(seeds or "0-2", "--supernet-seeds"))
 
 

@@ -62,6 +62,7 @@ def diagnose(
     A quick look first: `noahnas diagnose RUN --archs 10 --epochs 5`
     """
     from noahnas.fidelity.run import diagnose as judged
+    from noahnas.printable import printable
     from noahnas.report.console import Console
     from noahnas.report.fidelity import diagnosis_rows, diagnosis_table
 
@@ -82,4 +83,4 @@ def diagnose(
     if console.is_terminal:
         console.print(diagnosis_table(rows, str(run)))
     else:
-        typer.echo("\n".join(f"{name:<22}{told}" for name, told in rows))
+        typer.echo(printable("\n".join(f"{name:<22}{told}" for name, told in rows)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noahnas.cli.options import Device, Json, OnError, Precision, Threads
-from noahnas.cli.screen import print_json, same_command, wide_console
+from noahnas.cli.screen import BadParameter, print_json, same_command, wide_console
 from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def settings_of(name: str, asked: Asked, rows: str | None, habit: str) -> Settin
     from noahnas.recipe import Recipe
 
     if habit not in ("honest", "paper"):
-        raise typer.BadParameter("it is honest or paper", param_hint="--protocol")
+        raise BadParameter("it is honest or paper", param_hint="--protocol")
     followed = Recipe.load(asked.recipe or name)
     protocol = protocol_of(followed, name)
     return settle(
@@ -161,7 +161,7 @@ def words(text: str) -> list[str]:
     """Distinct words from `a,b`."""
     found = [word.strip() for word in text.split(",") if word.strip()]
     if not found or len(set(found)) < len(found):
-        raise typer.BadParameter(f"'{text}' names nothing, or something twice")
+        raise BadParameter(f"'{text}' names nothing, or something twice")
     return found
 
 
@@ -171,8 +171,8 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     for word in words(text):
         low, dash, high = word.partition("-")
         if not low.isdecimal() or (dash and not (high.isdecimal() and int(low) <= int(high))):
-            raise typer.BadParameter(f"'{word}' is neither a number nor a range", param_hint=what)
+            raise BadParameter(f"'{word}' is neither a number nor a range", param_hint=what)
         if int(high or low) - int(low) >= MOST:
-            raise typer.BadParameter(f"'{word}' is more than {MOST} numbers", param_hint=what)
+            raise BadParameter(f"'{word}' is more than {MOST} numbers", param_hint=what)
         found += range(int(low), int(high if dash else low) + 1)
     return tuple(dict.fromkeys(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from noahnas.cli.screen import BadParameter
 
 if TYPE_CHECKING:
     from noahnas.recipe import Recipe
@@ -37,7 +37,7 @@ def with_changes(
     if policy:
         fault = policy_fault(policy)
         if fault:
-            raise typer.BadParameter(fault, param_hint="--policy")
+            raise BadParameter(fault, param_hint="--policy")
         recipe = replace(recipe, policy=policy)
     return recipe
 
@@ -53,7 +53,7 @@ def space_of(name: str, budget: str | None) -> Space:
     try:
         return space.with_budget(params_amount(budget))
     except ValueError as e:
-        raise typer.BadParameter(str(e), param_hint="--budget") from None
+        raise BadParameter(str(e), param_hint="--budget") from None
 
 
 def options_of(given: list[str]) -> dict[str, str]:
@@ -62,7 +62,7 @@ def options_of(given: list[str]) -> dict[str, str]:
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"'{item}' is not NAME=VALUE", param_hint="--set")
+            raise BadParameter(f"'{item}' is not NAME=VALUE", param_hint="--set")
         options[name] = value
     return options
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from noahnas.cli.screen import BadParameter
+
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
 
@@ -115,4 +117,4 @@ def refuse_inputs_beside_resume(context: typer.Context, but: Sequence[str] = ())
         and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
     ]
     if given:
-        raise typer.BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")
+        raise BadParameter(f"a resumed run has its own inputs; leave out {', '.join(given)}")

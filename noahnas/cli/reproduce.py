@@ -17,6 +17,7 @@ from noahnas.cli.experiment import (
     words,
 )
 from noahnas.cli.micro import micro_vtab
+from noahnas.cli.screen import BadParameter
 from noahnas.cli.shared import takes
 
 reproduce_app = typer.Typer(
@@ -100,13 +101,13 @@ def few_shot(
     from noahnas.protocols import fewshot
 
     if (root is None) == (data is None):
-        raise typer.BadParameter("give either --root or --data")
+        raise BadParameter("give either --root or --data")
     if sets and data:
-        raise typer.BadParameter("--sets goes with --root")
+        raise BadParameter("--sets goes with --root")
     settings = settings_of(fewshot.NAME, asked, rows, protocol)
     counts = numbers(shots, "--shots")
     if min(counts) < 1:
-        raise typer.BadParameter("shots is at least 1", param_hint="--shots")
+        raise BadParameter("shots is at least 1", param_hint="--shots")
     if data:
         with watched(f"checking {data}") as report:
             plan = fewshot.plan_drawn(settings, data_of(data), counts, report)

@@ -35,7 +35,7 @@ from noahnas.cli.options import (
     Threads,
     refuse_inputs_beside_resume,
 )
-from noahnas.cli.screen import print_json, resumed_by, working
+from noahnas.cli.screen import BadParameter, print_json, resumed_by, working
 from noahnas.errors import NoahnasError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def search(
     from noahnas.storage import absolute
 
     if study and not storage:
-        raise typer.BadParameter("it names a study in --storage", param_hint="--study")
+        raise BadParameter("it names a study in --storage", param_hint="--study")
     followed = with_changes(Recipe.load(recipe), trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
@@ -205,7 +205,7 @@ def retrain(
     from noahnas.space import Arch
 
     if not run and not arch:
-        raise typer.BadParameter("name a RUN, or an architecture with --arch FILE")
+        raise BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else _winner(run or Path())
     known = of.recipe if of and not recipe else Recipe.load(recipe or "default")

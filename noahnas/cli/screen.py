@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from noahnas.printable import printable
 from noahnas.stopping import resumable
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from noahnas.report.console import Console
 
 Told = Callable[[], str]  # what to do after an interruption; "" = nothing
+
+
+class BadParameter(typer.BadParameter):
+    """An option's value that cannot be, told so that any terminal can show it."""
+
+    def __init__(self, message: str, **about: Any) -> None:
+        super().__init__(printable(message), **about)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from noahnas.cli.options import Json, Prior
-from noahnas.cli.screen import print_json
+from noahnas.cli.screen import BadParameter, print_json
 from noahnas.errors import SpaceError
 
 space_app = typer.Typer(
@@ -224,7 +224,7 @@ def _binding(
     if not backbone:
         return {"blocks": blocks, "width": width, "classes": classes}
     if blocks or width:
-        raise typer.BadParameter("the backbone tells its blocks and width", param_hint="--backbone")
+        raise BadParameter("the backbone tells its blocks and width", param_hint="--backbone")
     return {"backbone": _model(backbone), "classes": classes}
 
 

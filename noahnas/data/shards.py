@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from noahnas.data.dataset import LoadOptions
@@ -55,8 +55,12 @@ def shard_items(split: str, opened: Any, options: LoadOptions) -> list[Item]:
     """
     reader = opened.reader
     about = reader.split_info
-    shards = [Path(reader.root, name) for name in about.filenames]
-    lengths = list(about.shard_lengths)
+    try:
+        shards = [Path(reader.root, inside(name)) for name in about.filenames]
+        lengths = [int(length) for length in about.shard_lengths]
+        int(about.num_samples)
+    except (TypeError, ValueError) as e:
+        raise DataError(f"{reader.root}/_info.json: the split {split} is malformed: {e}") from None
     items: list[Item] = []
     total = 0
     for i, path in enumerate(shards):
@@ -73,6 +77,18 @@ def shard_items(split: str, opened: Any, options: LoadOptions) -> list[Item]:
         raise DataError(_shortfall(told, total, about.num_samples, "this split"))
     options.report(Progress(f"{split} shards", len(shards), len(shards), "listed"))
     return items
+
+
+def inside(name: str) -> str:
+    """A file's name, if it leads nowhere else.
+
+    Raises:
+        ValueError: if it does.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name!r} leads out of the folder")
+    return name
 
 
 def _shortfall(told: str, found: int, promised: int, of: str) -> str:
