@@ -3,7 +3,8 @@
     nice -n 10 python benchmarks/fuzz.py --minutes 10 --seed 0
 
 Cases are those of tests/hostile.py, seed after seed, kind after kind, in this process, whose memory
-is limited. `--only KIND --seed N --count 1` repeats one.
+is limited. `--only KIND --seed N --count 1 --out FILE` repeats one; `--table` writes the counts to
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from noahnas.rundir import versions  # noqa: E402
 from tests.hostile import KINDS, LIMIT, Outcome, Sandbox  # noqa: E402
 
 OUT = ROOT / "benchmarks/results/fuzz.json"
+PAGE = ROOT / "docs/reliability.md"
+BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 MEMORY = 12 * 2**30  # bytes of addresses that this process may have
 
 
@@ -39,7 +42,11 @@ def main() -> None:
     parser.add_argument("--only", choices=list(KINDS), action="append")
     parser.add_argument("--count", type=int, default=10**9, help="cases of each kind, at most")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--table", action="store_true", help="write the page's table, and end")
     asked = parser.parse_args()
+    if asked.table:
+        write_page(json.loads(OUT.read_text()))
+        return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
     kinds = asked.only or list(KINDS)
@@ -83,6 +90,21 @@ def summary(done: list[Outcome], minutes: float, seed: int, seconds: float) -> d
         "kinds": kinds,
         "faults": [asdict(one) for one in done if one.fault],
     }
+
+
+def write_page(told: dict[str, Any]) -> None:
+    """Put the counts into docs/reliability.md."""
+    head = ("cases of", "done", "exit 0", "exit 2", "exit 130", "faults", "slowest, s")
+    rows = [head, ("---",) * len(head)]
+    for kind, found in told["kinds"].items():
+        codes = tuple(str(found["exit"].get(code, 0)) for code in ("0", "2", "130"))
+        slowest = f"{found['slowest_seconds']:.1f}"
+        rows.append((kind, f"{found['cases']:,}", *codes, str(found["faults"]), slowest))
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    text = f"`{told['command']}`, {told['seconds']} s, {told['cases']:,} cases:\n\n{table}"
+    page = PAGE.read_text()
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

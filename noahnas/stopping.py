@@ -34,7 +34,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
 # Faults that work goes on after.
 MIDWAY = (WriteError, TrainingError, RanksError, StorageError, OutOfMemoryError, OSError)
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+OF_THE_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+NAMED = 200  # characters of a file's name
 
 Told = Callable[[], str]
 
@@ -116,7 +125,7 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, NoahnasError):
         told = str(error)
     elif isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        told = f"{error.filename or 'a file'} cannot be used: {error.strerror}"
+        told = f"{str(error.filename or 'a file')[:NAMED]} cannot be used: {error.strerror}"
     else:
         return None
     kept = isinstance(error, MIDWAY) and _State.told()

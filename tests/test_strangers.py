@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +270,12 @@ def test_plug_ins_are_listed_with_the_package_that_brings_them(gate: None) -> No
     _, out, _ = invoke("plugins", "--foreign", "--json")
     assert [row["name"] for row in json.loads(out)] == ["gate"]
     assert not json.loads(out)[0]["from"].startswith("noahnas ")
+
+
+@pytest.mark.parametrize("command", ["data check {}", "data check digits --backbone {}"])
+def test_a_name_that_no_disk_takes_is_told_in_one_line(command: str) -> None:
+    words = [sys.executable, "-m", "noahnas", *command.format("a" * 5000).split()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "File name too long" in done.stderr
+    assert len(done.stderr) < 300
