@@ -34,15 +34,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
 # Faults that work goes on after.
 MIDWAY = (WriteError, TrainingError, RanksError, StorageError, OutOfMemoryError, OSError)
-OF_THE_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-)
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 NAMED = 200  # characters of a file's name
 
 Told = Callable[[], str]
@@ -124,8 +116,10 @@ def _message(error: BaseException) -> str | None:
     """What the user is told of an error; None for one that is a fault of the program."""
     if isinstance(error, NoahnasError):
         told = str(error)
+    elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:NAMED]}… is no name that a file can have: it is too long"
     elif isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        told = f"{str(error.filename or 'a file')[:NAMED]} cannot be used: {error.strerror}"
+        told = f"{error.filename or 'a file'} cannot be used: {error.strerror}"
     else:
         return None
     kept = isinstance(error, MIDWAY) and _State.told()
