@@ -53,7 +53,7 @@ protocol:
     vpt-deep: {epochs: 2, lr: 5e-3, batch_size: 64}
 """
 WAIT = 300.0  # seconds for a process, on a machine with much other work
-ROWS = "adapter,lora,vpt,feasible,random,noah"
+ROWS = "adapter,lora,vpt,feasible,alone,random,noah"
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
@@ -272,6 +272,22 @@ def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) ->
             assert mine == first | {"reused": str(out / f"digits/supernet/seed-{seed}")}
     about = json.loads((out / "digits/random/seed-0/run.json").read_text())["inputs"]
     assert (about["strategy"], about["options"]) == ("random", {})
+
+
+def test_without_a_supernet_the_best_of_short_trainings_is_retrained(ran: Any) -> None:
+    out, told, _ = ran
+    for seed in (0, 1):
+        tried = [result(out, f"digits/candidates/seed-{seed}/{i}") for i in range(2)]
+        assert not (out / f"digits/candidates/seed-{seed}/2").exists()  # 4,800 + 1,200 passes
+        best = max(tried, key=lambda found: (found["val"]["accuracy"], -found["val"]["loss"]))
+        assert tried[0]["digest"] != tried[1]["digest"]
+        assert all("test" not in found for found in tried)
+        assert result(out, f"digits/alone/seed-{seed}")["arch"] == best["arch"]
+        run = told["runs"][f"digits/alone/seed-{seed}"]
+        assert run["cost"]["search"]["passes"] == 2 * (2400 + 200)
+    cost = told["rows"]["alone"]["cost"]
+    assert cost["search"]["passes"] == 5200
+    assert cost["supernet"]["passes"] == 0
 
 
 def test_single_modules_are_as_wide_as_the_budget_allows() -> None:

@@ -30,8 +30,9 @@ def micro_vtab(
         typer.Option(
             help="Comma-separated. adapter, lora and vpt: that module alone, as wide in all blocks "
             "as the budget allows; max, middle: the strategies; feasible: a random feasible design "
-            "retrained; random, noah: searches of one supernet. ROW@RECIPE follows another recipe "
-            "than the table's: noah@micro-vtab-paper."
+            "retrained; alone: the best of a few that are trained alone, without a supernet; "
+            "random, noah: searches of one supernet. ROW@RECIPE follows another recipe than the "
+            "table's: noah@micro-vtab-paper."
         ),
     ] = DEFAULT,
 ) -> None:
