@@ -5,7 +5,8 @@ A run may also be a retraining alone, of a given arch, or a supernet alone, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from noahnas.backbone import load_backbone
+from noahnas.data import Task
 from noahnas.diagnose import spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, Scores, latency
+from noahnas.evaluate import Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import write_atomic
 from noahnas.inputs import Inputs
@@ -29,13 +31,14 @@ from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory
-from noahnas.search import search
+from noahnas.search import Evaluate, search
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
-from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
+from noahnas.strategy import GROUP, OneShot, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import TrainLog, train
+from noahnas.workers import Workers
 
 SUPERNET = "supernet.safetensors"
 COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
@@ -57,6 +60,7 @@ def start(
     inputs: Inputs,
     report: Report = lambda _: None,
     ranks: Ranks = ALONE,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Run a search, a retraining alone or a supernet alone, in a new directory.
 
@@ -74,10 +78,15 @@ def start(
     about = {"command": searched if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
-    return _stages(RunDirectory.create(out, about), loaded, report, ranks)
+    return _stages(RunDirectory.create(out, about), loaded, report, ranks, workers)
 
 
-def resume(path: Path, report: Report = lambda _: None, ranks: Ranks = ALONE) -> dict[str, Any]:
+def resume(
+    path: Path,
+    report: Report = lambda _: None,
+    ranks: Ranks = ALONE,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
     """Go on with a run that was cut short; a finished one returns its result.
 
     Raises:
@@ -88,7 +97,7 @@ def resume(path: Path, report: Report = lambda _: None, ranks: Ranks = ALONE) ->
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file() and _whole(run):
         return run.read_json("result.json", "data", "cost")
-    return _stages(run, reload(run, report), report, ranks)
+    return _stages(run, reload(run, report), report, ranks, workers)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -105,7 +114,9 @@ def described(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> dict[str, Any]:
+def _stages(
+    run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks, workers: Workers | None
+) -> dict[str, Any]:
     with run.locked():
         inputs = loaded.inputs
         done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
@@ -129,7 +140,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> 
             if not inputs.strategy:
                 return _written(run, _common(loaded, done) | _searched(loaded, done))
             timed = space.timed(lambda arch: latency(net, arch, searched))
-            found = stage("search", lambda: _search(run, loaded, net, timed, report))
+            found = stage("search", lambda: _search(run, loaded, net, timed, report, workers))
             arch = Arch.from_dict(found["arch"])
             heir = inputs.recipe.retrain_from == "supernet"
             start = {k: v.detach().cpu() for k, v in net.trainable().items()} if heir else None
@@ -249,29 +260,29 @@ def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _search(
-    run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
+    run: RunDirectory,
+    loaded: Loaded,
+    net: Supernet,
+    space: Space,
+    report: Report,
+    workers: Workers | None,
 ) -> dict[str, Any]:
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
-
-    scores = Scores(net, task, by=inputs.recipe.search.by)
-
-    def score(proposals: Sequence[Proposal]) -> list[Result]:
-        return scores([p.arch for p in proposals], [p.images for p in proposals])
-
     strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     passes, seconds = 0, 0.0
     if isinstance(strategy, OneShot):
         passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
-    outcome = search(
-        strategy,
-        score,
-        Study.journal(run.path / "study.journal", space),
-        trials=inputs.recipe.trials,
-        batch=inputs.recipe.batch,
-        images=len(task.data.val),
-        report=report,
-    )
+    with _scoring(net, task, inputs.recipe.search.by, workers) as score:
+        outcome = search(
+            strategy,
+            score,
+            Study.journal(run.path / "study.journal", space),
+            trials=inputs.recipe.trials,
+            batch=inputs.recipe.batch,
+            images=len(task.data.val),
+            report=report,
+        )
     front = {"front": outcome.front.to_dict()} if outcome.front else {}
     return front | {
         "arch": outcome.best.arch.to_dict(),
@@ -282,6 +293,17 @@ def _search(
         "computed_passes": outcome.computed + passes,
         "seconds": outcome.seconds + seconds,
     }
+
+
+@contextmanager
+def _scoring(net: Supernet, task: Task, by: str, workers: Workers | None) -> Iterator[Evaluate]:
+    """What scores proposals: this process, or workers."""
+    if workers:
+        with workers.scoring(net, task, by) as score:
+            yield score
+        return
+    scores = Scores(net, task, by=by)
+    yield lambda proposals: scores([p.arch for p in proposals], [p.images for p in proposals])
 
 
 def retrain_stage(

@@ -21,6 +21,7 @@ from noahnas.errors import (
     OutOfMemoryError,
     RanksError,
     TrainingError,
+    WorkersError,
     WriteError,
 )
 from noahnas.progress import Progress, Report
@@ -30,7 +31,7 @@ FAULT = 2  # exit code of what the user can mend
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
 # Faults that work goes on after.
-MIDWAY = (WriteError, TrainingError, RanksError, OutOfMemoryError, OSError)
+MIDWAY = (WriteError, TrainingError, RanksError, WorkersError, OutOfMemoryError, OSError)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 Told = Callable[[], str]

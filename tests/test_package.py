@@ -31,6 +31,7 @@ ORDER = [
     ("strategy",),
     ("study",),
     ("search",),
+    ("workers",),
     ("retrain", "probe"),
     ("report",),
     ("export", "interop"),

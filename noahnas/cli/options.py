@@ -94,6 +94,23 @@ Devices = Annotated[
 Nodes = Annotated[
     int | None, typer.Option(min=1, help="Machines, each of which runs this by torchrun.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that score architectures while searching: the same results, sooner. "
+        "Needs Ray: pip install 'noahnas[ray]'. [default: this one, or all CPUs of --ray]",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="A Ray cluster whose workers score, such as head:6379; `auto` finds the one that "
+        "runs on this machine.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),
@@ -110,7 +127,7 @@ def refuse_inputs_beside_resume(context: typer.Context) -> None:
     given = [
         param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
         for param in context.command.params
-        if param.name not in ("resume", "as_json", "devices", "nodes")
+        if param.name not in ("resume", "as_json", "devices", "nodes", "workers", "ray")
         and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
     ]
     if given:

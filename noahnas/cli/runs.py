@@ -27,12 +27,14 @@ from noahnas.cli.options import (
     Out,
     Policy,
     Precision,
+    RayAddress,
     RecipeName,
     Resume,
     Seed,
     SpaceName,
     SplitSeed,
     Threads,
+    Workers,
     refuse_inputs_beside_resume,
 )
 from noahnas.cli.screen import print_json, resumed_by, working
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.ranks import Ranks
     from noahnas.space import Arch
+    from noahnas.workers import Workers as Scorers
 
 
 def search(
@@ -77,6 +80,8 @@ def search(
     device: Device = "auto",
     devices: Devices = None,
     nodes: Nodes = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     precision: Precision = "fp32",
     threads: Threads = None,
     out: Out = None,
@@ -94,8 +99,9 @@ def search(
         from noahnas.pipeline import resume as go_on
 
         kind = device_of(resume)
+        scorers = workers_of(workers, ray, kind)
         with together(devices, nodes, kind) as ranks:
-            _run(resume, lambda report: go_on(resume, report, ranks), as_json)
+            _run(resume, lambda report: go_on(resume, report, ranks, scorers), as_json)
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
@@ -120,8 +126,9 @@ def search(
         options={**own, **options_of(options or [])},
     )
     out = out or _new_out(strategy)
+    scorers = workers_of(workers, ray, device)
     with together(devices, nodes, device) as ranks:
-        _run(out, lambda report: start(out, inputs, report, ranks), as_json)
+        _run(out, lambda report: start(out, inputs, report, ranks, scorers), as_json)
 
 
 def retrain(
@@ -208,6 +215,17 @@ def together(devices: int | None, nodes: int | None, device: str) -> Iterator[Ra
             raise typer.Exit(followed(ranks))
         yield ranks
         ranks.share()  # there is nothing left to train
+
+
+def workers_of(count: int | None, address: str | None, device: str) -> Scorers | None:
+    """The workers that are asked for, which can be had as far as can be told by now."""
+    if count is None and address is None:
+        return None
+    from noahnas.workers import Workers as Scorers
+
+    workers = Scorers(count, address)
+    workers.check(device)
+    return workers
 
 
 def device_of(run: Path) -> str:

@@ -1,0 +1,328 @@
+"""Scores by several processes, on this machine or on a cluster, which Ray runs.
+
+Each worker holds the network, the validation images and its own `Scores`. Weights and images are
+put into Ray's object store once; the workers of a machine read them where they lie there. An
+architecture goes to whichever worker is free, and results come back in the order in which they
+were asked for. On a CPU a score does not depend on what else a process has scored, so they are
+those of one process, bit for bit where a worker has as many threads.
+
+Ray is imported where there are workers alone.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import pickle
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from noahnas.data import Dataset, Split, Task
+from noahnas.errors import NoahnasError, WorkersError
+from noahnas.evaluate import Result, Scores
+from noahnas.search import Evaluate
+from noahnas.strategy import Proposal
+from noahnas.supernet import Supernet
+
+DEATHS = 5  # of workers by one architecture, after which the search ends
+SHARED = 2**16  # bytes of a tensor from which on workers of a machine read the same memory
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of what it will do in future
+}
+Packed = tuple[bytes, list[NDArray[np.uint8]]]  # a pickle, and the large tensors beside it
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who scores: so many processes of Ray, here or on a cluster."""
+
+    count: int | None = None  # None = as many as the cluster has CPUs, or GPUs
+    address: str | None = None  # of a cluster, HOST:PORT; None = Ray is started here, for a while
+
+    def check(self, device: str) -> None:
+        """Find what would fail later on, before anything is trained.
+
+        Args:
+            device: auto, cpu or cuda.
+
+        Raises:
+            WorkersError: if Ray is not installed, or the cluster cannot be joined or is too small.
+        """
+        _ray()
+        if self.address:
+            cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+            with self._connected(cuda) as ray:
+                self._size(ray, cuda)
+
+    @contextmanager
+    def scoring(self, net: Supernet, task: Task, by: str = "accuracy") -> Iterator[Evaluate]:
+        """What scores proposals on the validation split, as long as the context is open.
+
+        Args:
+            net: the weights, which stay as they are meanwhile.
+            task: data, device and precision.
+            by: what results are ranked by, accuracy or loss.
+
+        Raises:
+            WorkersError: if Ray cannot be had, or an architecture ends worker after worker.
+            NoahnasError: of the kind that scoring in this process would raise.
+        """
+        cuda = task.device.type == "cuda"
+        with self._connected(cuda) as ray:
+            count = self._size(ray, cuda)
+            gpus = ray.cluster_resources().get("GPU", 0) if cuda else 0
+            share = 1 / math.ceil(count / gpus) if gpus else 0
+            threads = max(1, torch.get_num_threads() // count)
+            data, tensors = packed((net, _val_alone(task), by))
+            about = [ray.put(data), *(ray.put(tensor) for tensor in tensors)]
+            kind = ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
+            pool = _Pool(ray, lambda: kind.remote(torch.__version__, threads, *about), count)
+            pool.wait()
+            yield pool.scored
+
+    def _size(self, ray: Any, cuda: bool) -> int:
+        what = "GPU" if cuda else "CPU"
+        there = int(ray.cluster_resources().get(what, 0))
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        if cuda and not there:
+            raise WorkersError(f"the cluster at {self.address} has no GPU; use --device cpu")
+        count = self.count or max(1, min(there, cpus))
+        if count > cpus:
+            raise WorkersError(
+                f"{count} workers are asked for, the cluster at {self.address} has {cpus} CPUs; "
+                f"use --workers {cpus}, or start Ray on more machines"
+            )
+        return count
+
+    @contextmanager
+    def _connected(self, cuda: bool) -> Iterator[Any]:
+        """Ray, started here or joined; when the context closes, it is left, and none of it runs."""
+        ray = _ray()
+        if ray.is_initialized():
+            raise WorkersError("this process uses Ray already; call ray.shutdown() first")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        folder = None if self.address else tempfile.mkdtemp(prefix="noahnas-ray-")
+        try:
+            with _undisturbed():
+                try:
+                    if self.address:
+                        ray.init(self.address, **quiet)
+                    else:
+                        ray.init(
+                            "local",
+                            num_cpus=self.count or 1,
+                            num_gpus=torch.cuda.device_count() if cuda else 0,
+                            include_dashboard=False,
+                            _temp_dir=folder,
+                            **quiet,
+                        )
+                except Exception as e:  # of many kinds, which Ray does not name
+                    what = f"at {self.address} cannot be joined" if self.address else "cannot start"
+                    told = str(e).strip().splitlines() or [type(e).__name__]
+                    raise WorkersError(f"Ray {what}: {told[0][:300]}") from e
+            yield ray
+        finally:
+            with _undisturbed():
+                ray.shutdown()
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ray() -> Any:
+    for name, value in QUIET.items():  # Ray reads some of them when it is imported
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as e:
+        raise WorkersError(
+            f"--workers and --ray need Ray, which cannot be imported ({e}): "
+            "pip install 'noahnas[ray]'"
+        ) from None
+    return ray
+
+
+class _Worker:
+    """What runs in a process of Ray's."""
+
+    def __init__(
+        self, version: str, threads: int, data: bytes, *tensors: NDArray[np.uint8]
+    ) -> None:
+        self._fault = ""
+        if torch.__version__ != version:
+            here = platform.node()
+            self._fault = (
+                f"{here} has PyTorch {torch.__version__}, this machine {version}: "
+                "scores could differ; install the same on all machines of the cluster"
+            )
+            return
+        torch.set_num_threads(threads)
+        net, task, by = unpacked((data, list(tensors)))
+        self._scores = Scores(net.to(task.device), task, by=by)
+
+    def ready(self) -> bool:
+        """Whether this worker can score."""
+        return not self._fault
+
+    def score(self, proposal: Proposal) -> Result | NoahnasError:
+        """An error of ours is a value: Ray would wrap it in one of its own, with a traceback."""
+        if self._fault:
+            return WorkersError(self._fault)
+        try:
+            return self._scores([proposal.arch], [proposal.images])[0]
+        except NoahnasError as e:
+            return e
+
+
+class _Pool:
+    """Workers, each with one proposal at a time; one that dies is replaced."""
+
+    def __init__(self, ray: Any, begin: Any, count: int) -> None:
+        self._ray, self._begin = ray, begin
+        self._workers = [begin() for _ in range(count)]
+
+    def wait(self) -> None:
+        """Return once all have begun, or ended, so that no result is charged for that."""
+        calls = [worker.ready.remote() for worker in self._workers]
+        self._ray.wait(calls, num_returns=len(calls))
+
+    def scored(self, proposals: Sequence[Proposal]) -> Iterator[Result]:
+        """Results in the order of the proposals, each as soon as it is there."""
+        ray = self._ray
+        waiting, busy = deque(range(len(proposals))), dict[Any, tuple[int, int]]()
+        free = deque(range(len(self._workers)))
+        found: dict[int, Result | NoahnasError] = {}
+        deaths = Counter[int]()
+
+        def go_on(timeout: float | None) -> None:
+            """Take what is finished and keep every worker busy."""
+            done = ray.wait([*busy], num_returns=1, timeout=timeout)[0] if busy else []
+            for call in done:
+                which, worker = busy.pop(call)
+                try:
+                    found[which] = ray.get(call)
+                except ray.exceptions.RayTaskError:
+                    raise  # a fault of the program
+                except ray.exceptions.RayError as e:
+                    deaths[which] += 1
+                    if deaths[which] == DEATHS:
+                        raise WorkersError(
+                            f"{DEATHS} workers have ended, one after the other, at "
+                            f"{proposals[which].arch!r}: {_reason(e)}"
+                        ) from e
+                    with suppress(ray.exceptions.RayError):
+                        ray.kill(self._workers[worker])
+                    self._workers[worker] = self._begin()
+                    waiting.appendleft(which)
+                free.append(worker)
+            while waiting and free:
+                which, worker = waiting.popleft(), free.popleft()
+                busy[self._workers[worker].score.remote(proposals[which])] = which, worker
+
+        for which in range(len(proposals)):
+            go_on(0)
+            while which not in found:
+                go_on(None)
+            result = found.pop(which)
+            if isinstance(result, NoahnasError):
+                raise result
+            yield result
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's account that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "died" in line] or lines
+    return told[-1][:300] if told else type(error).__name__
+
+
+def _val_alone(task: Task) -> Task:
+    """The task without the images that no search looks at."""
+    data = task.data
+    val = Split(data.val.images.clone(), data.val.labels.clone())  # not what lies beside them
+    return replace(
+        task, data=Dataset(data.name, data.classes, val, val, val, data.notes, absent_ok=True)
+    )
+
+
+def packed(value: Any) -> Packed:
+    """A value's pickle, its large tensors beside it as bytes, all of them on the CPU."""
+    buffers: list[pickle.PickleBuffer] = []
+    file = io.BytesIO()
+    _Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+    return file.getvalue(), [np.frombuffer(b.raw(), np.uint8) for b in buffers]
+
+
+def unpacked(parts: Packed) -> Any:
+    """The inverse of `packed`: large tensors stay where they lie, and must not be written to."""
+    data, tensors = parts
+    return pickle.loads(data, buffers=tensors)
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        kind = value.dtype, tuple(value.shape), isinstance(value, nn.Parameter), value.requires_grad
+        plain = value.detach().cpu().contiguous()
+        array: Any = plain.reshape(-1).view(torch.uint8).numpy()  # (bytes), memory of the tensor's
+        return _tensor, (array if array.nbytes >= SHARED else array.tobytes(), *kind)
+
+
+def _tensor(
+    held: NDArray[np.uint8] | bytes,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    parameter: bool,
+    requires_grad: bool,
+) -> Tensor:
+    array = np.frombuffer(bytearray(held), np.uint8) if isinstance(held, bytes) else held
+    with warnings.catch_warnings():  # evaluation writes to no weight and no image
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        flat = torch.from_numpy(array)  # (bytes)
+    values = flat.view(dtype).reshape(shape)
+    return nn.Parameter(values, requires_grad) if parameter else values
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until Ray has started or ended, as processes would be left in between.
+
+    Ray puts handlers of its own in place of the command's; these are put back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
