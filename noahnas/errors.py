@@ -10,6 +10,7 @@ NoahnasError                 base: one clear sentence, shown without a traceback
 ├── DataError                a data set that cannot be read or split
 ├── StrategyError            a strategy that is unknown, misconfigured or misbehaves
 ├── RunError                 a run directory that is taken, foreign or damaged
+├── StorageError             a study's storage that is unknown, unreachable or of another search
 ├── WriteError               a file that cannot be written: the disk is full, or read-only
 ├── OutOfMemoryError         memory ran out with the smallest batch
 ├── RanksError               a process that trains along has ended
@@ -88,6 +89,10 @@ class RecipeError(FileError):
 
 class RunError(NoahnasError):
     """A run directory that is taken, foreign or damaged."""
+
+
+class StorageError(NoahnasError):
+    """A study's storage that is unknown, cannot be reached, or holds another search."""
 
 
 class WriteError(NoahnasError, OSError):

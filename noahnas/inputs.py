@@ -8,6 +8,7 @@ from typing import Any
 
 from noahnas.recipe import Recipe
 from noahnas.space import Arch, Space, format_space, parse_space
+from noahnas.storage import masked
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ class Inputs:
     full: bool = False  # of a retraining alone: train the backbone's weights, too
     held_out: bool = False  # of a retraining alone: train on train, score on val, never on test
     test_every: int = 0  # epochs of retraining; 0 = test once, at the end
+    storage: str = ""  # URL of the study of a search; "" = a journal in the run directory
+    study: str = ""  # its name there; "" = after what scores depend on
+    patience: float = 60.0  # seconds without a sign of life of another process on the study
     probe: bool = True  # whether the linear probe is measured beside the winner
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as run.json holds them."""
+        """Plain values, as run.json holds them: without the storage's password."""
         plain: dict[str, Any] = {
             "data": self.data,
             "backbone": self.backbone,
@@ -55,6 +59,12 @@ class Inputs:
                 "supernet": self.supernet,
                 "strategy": self.strategy,
                 "options": dict(self.options),
+            }
+        if self.storage:
+            plain |= {
+                "storage": masked(self.storage),
+                "study": self.study,
+                "patience": self.patience,
             }
         return plain | ({"arch": self.arch.to_dict()} if self.arch else {})
 

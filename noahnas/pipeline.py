@@ -6,22 +6,22 @@ A run may also be a retraining alone, of a given arch, or a supernet alone, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
 
-from noahnas.backbone import load_backbone
-from noahnas.data import Task
+from noahnas.backbone import load_backbone, weights_digest
 from noahnas.diagnose import spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Scores, latency
+from noahnas.evaluate import latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
-from noahnas.files import write_atomic
+from noahnas.files import digest, json_text, write_atomic
 from noahnas.inputs import Inputs
 from noahnas.loaded import Loaded, load, reload
 from noahnas.policy import policy
@@ -31,9 +31,11 @@ from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory
-from noahnas.search import Evaluate, search
-from noahnas.space import Arch, Space
+from noahnas.search import search
+from noahnas.shared import join, search_shared
+from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
+from noahnas.storage import opened, unmasked
 from noahnas.strategy import GROUP, OneShot, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
@@ -42,6 +44,8 @@ from noahnas.workers import Workers
 
 SUPERNET = "supernet.safetensors"
 COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
+JOURNAL = "study.journal"  # of a study that lies elsewhere, a copy when the search has ended
+WORKER = "worker.json"  # who this run is among those that share its study
 STAGES = "stages.json"  # what each finished stage measured
 
 
@@ -71,6 +75,9 @@ def start(
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
+    if inputs.storage:
+        with opened(inputs.storage):  # raises if it cannot be
+            pass
     loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
         cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
@@ -84,10 +91,17 @@ def start(
 def resume(
     path: Path,
     report: Report = lambda _: None,
+    storage: str = "",
     ranks: Ranks = ALONE,
     workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Go on with a run that was cut short; a finished one returns its result.
+
+    Args:
+        path: the run.
+        report: called as the work goes on.
+        storage: URL of the run's study with the password that run.json does not hold.
+        ranks: the processes that train together.
 
     Raises:
         RunError: if it is no run, another process is at work in it, or its inputs have changed.
@@ -97,7 +111,14 @@ def resume(
         raise RunError(f"{path} holds a comparison; go on with: noahnas compare --resume {path}")
     if (path / "result.json").is_file() and _whole(run):
         return run.read_json("result.json", "data", "cost")
-    return _stages(run, reload(run, report), report, ranks, workers)
+    inputs = Inputs.from_dict(run.about["inputs"])
+    if inputs.storage:
+        inputs = replace(inputs, storage=unmasked(inputs.storage, storage))
+        with opened(inputs.storage):  # raises if it cannot be
+            pass
+    elif storage:
+        raise RunError(f"the study of {path} lies in the run itself; leave out --storage")
+    return _stages(run, reload(run, report, inputs), report, ranks, workers)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -269,20 +290,26 @@ def _search(
 ) -> dict[str, Any]:
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
-    strategy = make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
-    passes, seconds = 0, 0.0
-    if isinstance(strategy, OneShot):
-        passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
-    with _scoring(net, task, inputs.recipe.search.by, workers) as score:
-        outcome = search(
+    with ExitStack() as stack:
+        score = stack.enter_context(_scoring(net, task, inputs.recipe.search.by, workers))
+        study = stack.enter_context(_study(run, loaded, net, space))
+        seed = join(study, inputs.seed) if inputs.storage else inputs.seed
+        strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
+        passes, seconds = 0, 0.0
+        if isinstance(strategy, OneShot):
+            passes, seconds = strategy.begin(net, task, run.path / "search.ckpt", report)
+        look = partial(search_shared, patience=inputs.patience) if inputs.storage else search
+        outcome = look(
             strategy,
             score,
-            Study.journal(run.path / "study.journal", space),
+            study,
             trials=inputs.recipe.trials,
             batch=inputs.recipe.batch,
             images=len(task.data.val),
             report=report,
         )
+        if inputs.storage:
+            study.copy(run.path / JOURNAL)
     front = {"front": outcome.front.to_dict()} if outcome.front else {}
     return front | {
         "arch": outcome.best.arch.to_dict(),
@@ -296,14 +323,30 @@ def _search(
 
 
 @contextmanager
-def _scoring(net: Supernet, task: Task, by: str, workers: Workers | None) -> Iterator[Evaluate]:
-    """What scores proposals: this process, or workers."""
-    if workers:
-        with workers.scoring(net, task, by) as score:
-            yield score
+def _study(run: RunDirectory, loaded: Loaded, net: Supernet, space: Space) -> Iterator[Study]:
+    """The study of a run: in its directory, or where its inputs say."""
+    inputs = loaded.inputs
+    if not inputs.storage:
+        yield Study.journal(run.path / JOURNAL, space)
         return
-    scores = Scores(net, task, by=by)
-    yield lambda proposals: scores([p.arch for p in proposals], [p.images for p in proposals])
+    if not (run.path / WORKER).is_file():
+        run.write_json(WORKER, {"worker": uuid4().hex})
+    worker = run.read_json(WORKER, "worker")["worker"]
+    identity = {
+        "space": digest(format_space(space).encode())[:16],
+        "supernet": weights_digest(net.trainable())[:16],  # of no file: a header has no order
+        "data": loaded.task.data.digest[:16],
+        "backbone": loaded.backbone.digest[:16],
+        "precision": loaded.task.precision,
+        "normalisation": inputs.recipe.search.normalise,
+        "strategy": inputs.strategy,
+        "options": dict(inputs.options),
+        "seed": inputs.seed,
+        "by": inputs.recipe.search.by,
+    }
+    name = inputs.study or f"noahnas-{digest(json_text(identity).encode())[:16]}"
+    with opened(inputs.storage) as storage:
+        yield Study(storage, space, name, worker, identity)
 
 
 def retrain_stage(

@@ -83,7 +83,7 @@ def search(
     Raises:
         StrategyError: if the strategy proposes what is infeasible, or nothing at all.
     """
-    loop = _Loop(strategy, evaluate, study, trials, images, report)
+    loop = Loop(strategy, evaluate, study, trials, images, report)
     entries = study.entries()
     asked_at = entries[-1].asked_at if entries else 0
     strategy.tell([entry.trial for entry in entries[:asked_at]])
@@ -112,12 +112,12 @@ def search(
     exhausted = loop.left > 0
     if loop.known and not loop.whole:
         best = max(loop.known, key=lambda key: loop.known[key].rank)
-        proposal = next(e.proposal for e in study.entries() if _key(e.proposal) == best)
+        proposal = next(e.proposal for e in study.entries() if key_of(e.proposal) == best)
         loop.finished([study.start(replace(proposal, images=None), asked_at, 1, 1)])
-    return _outcome(study, strategy, exhausted)
+    return outcome_of(study, strategy, exhausted)
 
 
-class _Loop:
+class Loop:
     """What is evaluated so far, and how much of the budget that took."""
 
     def __init__(
@@ -138,18 +138,28 @@ class _Loop:
     @property
     def left(self) -> int:
         """Trials that may still be asked for."""
-        left = self.trials - self.spent
+        return self.left_beside(0.0)
+
+    def left_beside(self, reserved: float) -> int:
+        """Trials that may still be asked for, when so many are asked for already."""
+        left = self.trials - self.spent - reserved
         return max(int(left + NEARLY), int(left > NEARLY))
+
+    def price(self, proposal: Proposal) -> float:
+        """What evaluating a proposal takes of the budget, in trials."""
+        part = proposal.images
+        return 1.0 if part is None or self.images is None else part / self.images
 
     def note(self, entry: Entry) -> None:
         """Charge an evaluated entry, once for each arch and number of images."""
-        key = _key(entry.proposal)
+        key = key_of(entry.proposal)
         if not entry.result or key in self.known:
             return
         self.known[key] = entry.result
-        part = entry.proposal.images
-        self.spent += 1 if part is None or self.images is None else part / self.images
-        if part is None and (self.whole is None or entry.result.rank > self.whole.rank):
+        self.spent += self.price(entry.proposal)
+        if entry.proposal.images is None and (
+            self.whole is None or entry.result.rank > self.whole.rank
+        ):
             self.whole = entry.result
 
     def checked(self, proposal: Proposal) -> Proposal:
@@ -172,7 +182,7 @@ class _Loop:
         new = {
             key: entry.proposal
             for entry in pending
-            if not entry.result and (key := _key(entry.proposal)) not in self.known
+            if not entry.result and (key := key_of(entry.proposal)) not in self.known
         }
         began = time.perf_counter()
         results = iter(self.evaluate(list(new.values())) if new else [])
@@ -184,7 +194,7 @@ class _Loop:
     def _finished(self, entry: Entry, results: Iterator[Result], share: float) -> Entry:
         arch = entry.proposal.arch
         cost = self.strategy.cost(arch) if isinstance(self.strategy, Multiobjective) else None
-        known = self.known.get(_key(entry.proposal))
+        known = self.known.get(key_of(entry.proposal))
         if known:
             return self.study.finish(entry, known, 0.0, repeat=True, cost=cost)
         began = time.perf_counter()
@@ -199,11 +209,13 @@ class _Loop:
         return entry
 
 
-def _key(proposal: Proposal) -> tuple[str, int | None]:
+def key_of(proposal: Proposal) -> tuple[str, int | None]:
+    """What two proposals share of which one is evaluated: arch and images."""
     return proposal.arch.digest, proposal.images
 
 
-def _outcome(study: Study, strategy: Strategy, exhausted: bool) -> Outcome:
+def outcome_of(study: Study, strategy: Strategy, exhausted: bool) -> Outcome:
+    """What the study holds, summed up."""
     fresh = [entry for entry in study.entries() if entry.result and not entry.repeat]
     if not fresh:
         raise StrategyError(f"{type(strategy).__name__} proposed nothing")

@@ -1,4 +1,4 @@
-"""The study: the record of a search, kept as an Optuna study in a journal file.
+"""The study: the record of a search, kept as an Optuna study, by default in a journal file.
 
 Any Optuna tool reads it (`optuna-dashboard RUN/study.journal`). Trials are written whole: once as
 RUNNING when they are asked for, once as COMPLETE when they are evaluated.
@@ -6,77 +6,27 @@ RUNNING when they are asked for, once as COMPLETE when they are evaluated.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from noahnas.errors import RunError, WriteError
 from noahnas.evaluate import Result
-from noahnas.files import SEAL, digest
+from noahnas.journal import Journal, SoleWriter, mend
 from noahnas.space import Arch, Space
 from noahnas.space.distributions import distributions, indices
 from noahnas.strategy import Proposal, Trial
 
 NAME = "search"
-BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
+CREATOR, ALIVE = "noahnas:creator", "noahnas:alive:"  # attributes of a study
 ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
-
-
-class _SoleWriter(JournalFileOpenLock):
-    """A lock that is always free: the run's own lock keeps other writers out.
-
-    Optuna's locks outlive a killed process, and an interrupt that meets them raises another error.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
-class _Journal(JournalFileBackend):
-    """A journal file that is synced to the disk once a trial: when it is complete.
-
-    What is written before reaches the system at once, and so outlives the process; if the machine
-    dies, it is asked for again. Optuna syncs at every write, three times a trial.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _SoleWriter())
-        self._path = path
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write a line each, with its digest.
-
-        Raises:
-            WriteError: if the disk is full or broken; nothing of them is in the file then.
-        """
-        lines = "".join(_text(log | {SEAL: _digest_of(log)}) + "\n" for log in logs)
-        before = self._path.stat().st_size
-        try:
-            with self._path.open("ab") as f:
-                f.write(lines.encode())
-                if any(log.get("values") for log in logs):
-                    f.flush()
-                    os.fsync(f.fileno())
-        except OSError as e:
-            with suppress(OSError):
-                os.truncate(self._path, before)
-            raise WriteError(e.errno, e.strerror, str(self._path)) from e
 
 
 @dataclass(frozen=True)
@@ -93,6 +43,8 @@ class Entry:
     seconds: float  # of the evaluation
     repeat: bool  # scored from the study itself, at no cost
     cost: float | None = None  # as a multi-objective strategy measured it
+    worker: str = ""  # whose it is, where several processes share the study
+    failed: bool = False  # nobody evaluates it; samplers do not see it
 
     @property
     def trial(self) -> Trial:
@@ -104,12 +56,23 @@ class Entry:
 class Study:
     """Entries in the order in which they were asked for."""
 
-    def __init__(self, storage: BaseStorage, space: Space, name: str = NAME) -> None:
-        self.space = space
+    def __init__(
+        self,
+        storage: BaseStorage,
+        space: Space,
+        name: str = NAME,
+        worker: str = "",  # this process, among those that share the study
+        identity: Mapping[str, Any] | None = None,  # what scores depend on; they must agree on it
+    ) -> None:
+        self.space, self.name, self.worker = space, name, worker
+        self.identity = dict(identity or {})
         self._storage = storage
+        self._done: dict[int, Entry] = {}  # what cannot change any more, by number
+        self.created = True  # by this process, just now
         try:
             self._id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
         except DuplicatedStudyError:
+            self.created = False
             self._id = storage.get_study_id_from_name(name)
         self._distributions = distributions(space)
 
@@ -124,17 +87,29 @@ class Study:
             WriteError: if it cannot be written.
         """
         try:
-            _mend(path)
-            return cls(JournalStorage(_Journal(path)), space)
+            mend(path)
+            return cls(JournalStorage(Journal(path, SoleWriter())), space)
         except OSError as e:
             raise WriteError(e.errno, e.strerror, str(path)) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise RunError(f"{path} is damaged: {e}") from e
 
-    def entries(self) -> list[Entry]:
-        """Every trial, by number."""
+    def entries(self, *, failed: bool = False) -> list[Entry]:
+        """Every trial, by number; those that nobody evaluates only if `failed`."""
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
-        return [_entry(t) for t in sorted(trials, key=lambda t: t.number) if ASKED in t.user_attrs]
+        ours = [t for t in sorted(trials, key=lambda t: t.number) if ASKED in t.user_attrs]
+        found = [self._done.get(t.number) or _entry(t) for t in ours]
+        self._done |= {e.number: e for e in found if e.result or e.failed}
+        return [e for e in found if failed or not e.failed]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted of the study as a whole."""
+        return dict(self._storage.get_study_user_attrs(self._id))
+
+    def note(self, key: str, value: Any) -> None:
+        """Note something of the study as a whole."""
+        self._storage.set_study_user_attr(self._id, key, value)
 
     def start(
         self, proposal: Proposal, asked_at: int, asked: int, of: int, ask_seconds: float = 0.0
@@ -154,11 +129,35 @@ class Study:
                     "of": of,
                     "ask_seconds": ask_seconds,
                 }
+                | ({"worker": self.worker} if self.worker else {})
             },
         )
         trial_id = self._storage.create_new_trial(self._id, template_trial=template)
         number = self._storage.get_trial_number_from_id(trial_id)
-        return Entry(number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False)
+        return Entry(
+            number, proposal, asked_at, asked, of, ask_seconds, None, 0.0, False, worker=self.worker
+        )
+
+    def fail(self, entry: Entry) -> None:
+        """Write that nobody evaluates an entry; if it is finished meanwhile, that stands."""
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_state_values(self._trial(entry), TrialState.FAIL)
+
+    def copy(self, path: Path) -> None:
+        """Write the whole study to a new journal file, whole or not at all.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        beside = path.with_name(f".{path.name}.tmp")
+        beside.unlink(missing_ok=True)
+        other = Study.journal(beside, self.space)
+        for trial in self._storage.get_all_trials(self._id, deepcopy=False):
+            other._storage.create_new_trial(other._id, template_trial=trial)
+        beside.replace(path)
+
+    def _trial(self, entry: Entry) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, entry.number)
 
     def finish(
         self,
@@ -169,12 +168,18 @@ class Study:
         repeat: bool = False,
         cost: float | None = None,
     ) -> Entry:
-        """Write what an entry's evaluation measured; it is on disk when this returns."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, entry.number)
+        """Write what an entry's evaluation measured; it is on disk when this returns.
+
+        If others took this process for dead and the entry from it, it stays as they wrote it.
+        """
+        trial_id = self._trial(entry)
         measured = result.to_dict() | {"seconds": seconds, "repeat": repeat}
         measured |= {} if cost is None else {"cost": cost}
-        self._storage.set_trial_user_attr(trial_id, MEASURED, measured)
-        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [result.accuracy])
+        try:
+            self._storage.set_trial_user_attr(trial_id, MEASURED, measured)
+            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [result.accuracy])
+        except UpdateFinishedTrialError:
+            return replace(entry, failed=True)
         return replace(entry, result=result, seconds=seconds, repeat=repeat, cost=cost)
 
 
@@ -195,42 +200,6 @@ def _entry(trial: FrozenTrial) -> Entry:
         seconds,
         repeat,
         cost,
+        asked.get("worker", ""),
+        trial.state == TrialState.FAIL,
     )
-
-
-def _mend(path: Path) -> None:
-    """Remove half a line at the end; raise RunError if another one is not as it was written."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        fault = _fault(line)
-        if fault:
-            raise RunError(
-                f"{path}:{number} is damaged: {fault}; remove this line and all after it, and the "
-                "trials that they held are evaluated anew when the run goes on"
-            )
-    if whole < len(content):
-        with path.open("r+b") as f:
-            f.truncate(whole)
-
-
-def _fault(line: bytes) -> str:
-    """What is wrong with a line of the journal; "" if nothing is."""
-    try:
-        log = json.loads(line)
-        if log.get("op_code") in BY_OTHERS and SEAL not in log:
-            return ""
-        told = log.pop(SEAL, "")
-    except (ValueError, AttributeError) as e:
-        return str(e)
-    return "" if told == _digest_of(log) else "its digest is not that of its contents"
-
-
-def _text(log: Mapping[str, Any]) -> str:
-    return json.dumps(log, separators=(",", ":"))
-
-
-def _digest_of(log: Mapping[str, Any]) -> str:
-    return digest(_text(log).encode())[:16]

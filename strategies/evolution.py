@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,17 @@ class Evolution(Strategy):
         self.mutants, self.crossovers = mutants, crossovers
         self.m, self.s = m, s
         self.operators, self.ageing = operators, ageing
+        self._best: list[Trial] = []  # of complete generations, the first `top`
+        self._ranked = 0  # trials of those generations
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Rank each generation once, when it is complete."""
+        super().tell(trials)
+        done = len(self.history) // self.population * self.population
+        if done > self._ranked:
+            known = [*self._best, *self.history[self._ranked : done]]  # of equals the earlier first
+            self._best = sorted(known, key=lambda t: t.result.rank, reverse=True)[: self.top]
+            self._ranked = done
 
     def ask(self, n: int) -> list[Proposal]:
         """The next `n` individuals; without ageing never beyond the end of a generation."""
@@ -81,11 +93,9 @@ class Evolution(Strategy):
 
     def _pool(self) -> list[Trial]:
         """The trials from which parents are taken; none before the first generation is complete."""
-        done = len(self.history) // self.population * self.population
         if self.ageing:
-            return self.history[-self.population :] if done else []
-        best = sorted(self.history[:done], key=lambda trial: trial.result.rank, reverse=True)
-        return best[: self.top]
+            return self.history[-self.population :] if self._ranked else []
+        return self._best
 
     def _parent(self, pool: list[Trial], rng: np.random.Generator) -> Arch:
         if not self.ageing:

@@ -227,6 +227,33 @@ def test_a_higher_accuracy_does_not_choose_and_ties_go_to_the_lower_loss() -> No
         best_rate(rates[:1], {"a": {"failed": "no"}})
 
 
+def test_a_rate_is_judged_by_all_designs_that_were_trained_with_it() -> None:
+    rates = (("a0", 0.1), ("a1", 0.1), ("b0", 0.2), ("b1", 0.2))
+    accuracies = {"a0": 0.6, "a1": 0.6, "b0": 0.9, "b1": 0.2}
+    results: dict[str, dict[str, Any]] = {
+        name: {"val": {"accuracy": accuracy, "loss": 1.0}} for name, accuracy in accuracies.items()
+    }
+    assert best_rate(rates, results) == 0.1
+    results["b1"] = {"val": {"accuracy": 0.4, "loss": 1.0}}
+    assert best_rate(rates, results) == 0.2
+    results["b1"] = {"failed": "the loss is not finite"}
+    assert best_rate(rates, results) == 0.1
+
+
+def test_rates_of_mixed_designs_are_tried_with_several_that_are_in_no_row(ran: Any) -> None:
+    out, told, _ = ran
+    tried = {}
+    for rate in told["rates"]["digits"]["mixed"]["tried"]:
+        places = sorted((out / f"digits/rates/mixed/lr-{rate}").glob("*/result.json"))
+        found = [json.loads(place.read_text()) for place in places]
+        tried[rate] = sum(f["val"]["accuracy"] for f in found) / 3
+        archs = {json.dumps(f["arch"]) for f in found}
+        assert len(archs) == 3
+        rows = [json.dumps(result(out, f"digits/feasible/seed-{s}")["arch"]) for s in (0, 1)]
+        assert not archs & {*rows}
+    assert told["rates"]["digits"]["mixed"]["tried"] == pytest.approx(tried)
+
+
 def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) -> None:
     out, _, _ = ran
     for seed in (0, 1):

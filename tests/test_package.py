@@ -29,8 +29,10 @@ ORDER = [
     ("train",),
     ("front",),
     ("strategy",),
-    ("study",),
+    ("journal",),
+    ("storage", "study"),
     ("search",),
+    ("shared",),
     ("workers",),
     ("retrain", "probe"),
     ("report",),
@@ -142,3 +144,12 @@ def test_the_embedded_digits_are_scikit_learn_s(tmp_path: Path) -> None:
     raw = load_digits()
     assert np.array_equal(archive["images"], raw.images)
     assert np.array_equal(archive["labels"], raw.target)
+
+
+@pytest.mark.parametrize(("secret", "code"), [("AKIA" + "IOSFODNN7EXAMPLQ", 1), ("harmless", 0)])
+def test_a_planted_secret_fails_the_check(secret: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text(f'key = "{secret}"\n')
+    done = subprocess.run(
+        [ROOT / "scripts" / "secrets", tmp_path / "planted.py"], capture_output=True, check=False
+    )
+    assert done.returncode == code

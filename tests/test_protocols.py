@@ -459,7 +459,7 @@ def test_a_file_where_runs_should_go_is_named(data: Path, tmp_path: Path, more: 
 # --- the table alone ------------------------------------------------------------------------
 
 
-def test_each_group_weighs_the_same_and_a_missing_figure_makes_no_mean() -> None:
+def test_groups_weigh_alike_and_a_missing_figure_makes_no_mean() -> None:
     groups = {"one": {"a": "A"}, "two": {"b": "B", "c": "C", "d": "D"}}
     scores = {"a": Score(10.0), "b": Score(40.0), "c": Score(50.0), "d": Score(60.0)}
     whole, part = Column("x", "ours", scores), Column("y", "paper", scores | {"c": None})

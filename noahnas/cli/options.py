@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,12 +123,12 @@ Prior = Literal["paper", "exact"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-def refuse_inputs_beside_resume(context: typer.Context) -> None:
+def refuse_inputs_beside_resume(context: typer.Context, but: Sequence[str] = ()) -> None:
     """A resumed run has its inputs; one given beside --resume would be silently ignored."""
     given = [
         param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
         for param in context.command.params
-        if param.name not in ("resume", "as_json", "devices", "nodes", "workers", "ray")
+        if param.name not in ("resume", "as_json", "devices", "nodes", "workers", "ray", *but)
         and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
     ]
     if given:

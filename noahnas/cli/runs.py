@@ -84,6 +84,28 @@ def search(
     ray: RayAddress = None,
     precision: Precision = "fp32",
     threads: Threads = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NOAHNAS_STORAGE",
+            help="Keep the study there, so that several processes share it: postgresql://…, "
+            "mysql://…, sqlite:///FILE, journal:FILE, redis://… or grpc://HOST:PORT. Beside "
+            "--resume it gives the password, which no run directory holds. "
+            "[default: a journal in the run directory]",
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Name of the study in --storage. [default: after its inputs]"),
+    ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds without a sign of life, after which the trials of another process on "
+            "the study are taken over.",
+        ),
+    ] = 60.0,
     out: Out = None,
     resume: Resume = None,
     as_json: Json = False,
@@ -95,18 +117,24 @@ def search(
     on with --resume RUN.
     """
     if resume:
-        refuse_inputs_beside_resume(context)
+        refuse_inputs_beside_resume(context, but=("storage",))
         from noahnas.pipeline import resume as go_on
 
         kind = device_of(resume)
+        by_option = getattr(context.get_parameter_source("storage"), "name", "") == "COMMANDLINE"
+        kept_elsewhere = by_option or "storage" in _inputs(resume)
+        given = (storage or "") if kept_elsewhere else ""
         scorers = workers_of(workers, ray, kind)
         with together(devices, nodes, kind) as ranks:
-            _run(resume, lambda report: go_on(resume, report, ranks, scorers), as_json)
+            _run(resume, lambda report: go_on(resume, report, given, ranks, scorers), as_json)
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
     from noahnas.recipe import Recipe
+    from noahnas.storage import absolute
 
+    if study and not storage:
+        raise typer.BadParameter("it names a study in --storage", param_hint="--study")
     followed = with_changes(Recipe.load(recipe), trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
@@ -124,6 +152,9 @@ def search(
         supernet=str(supernet.resolve()) if supernet else None,
         strategy=strategy,
         options={**own, **options_of(options or [])},
+        storage=absolute(storage) if storage else "",
+        study=study or "",
+        patience=patience,
     )
     out = out or _new_out(strategy)
     scorers = workers_of(workers, ray, device)
@@ -174,7 +205,7 @@ def retrain(
         refuse_inputs_beside_resume(context)
         kind = device_of(resume)
         with together(devices, nodes, kind) as ranks:
-            _run(resume, lambda report: go_on(resume, report, ranks), as_json)
+            _run(resume, lambda report: go_on(resume, report, ranks=ranks), as_json)
         return
     from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
@@ -247,6 +278,13 @@ def _run(out: Path, work: Callable[[Report], Mapping[str, Any]], as_json: bool) 
         print_json({"run": str(out)} | dict(result))
     else:
         Console().print(result_table(result, str(out)))
+
+
+def _inputs(run: Path) -> Mapping[str, Any]:
+    from noahnas.rundir import RunDirectory
+
+    found: Mapping[str, Any] = RunDirectory.open(run).about["inputs"]
+    return found
 
 
 def _winner(run: Path) -> Arch:

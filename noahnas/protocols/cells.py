@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from noahnas.backbone import load_backbone
@@ -85,16 +86,20 @@ def at_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def best_rate(rates: Sequence[tuple[str, float]], results: Results) -> float:
-    """The rate of best val accuracy; of equals that of the lower loss, then the lower rate.
+    """The rate of best mean val accuracy; of equals that of the lower loss, then the lower rate.
+
+    A rate at which not every run came to its end is none.
 
     Raises:
-        RunError: if none was trained to the end.
+        RunError: if there is no other.
     """
-    scores = {
-        rate: (val["accuracy"], -val["loss"], -rate)
-        for name, rate in rates
-        if (val := results[name].get("val"))
-    }
+    scores = {}
+    for rate in dict.fromkeys(rate for _, rate in rates):
+        vals = [results[name].get("val") for name, of in rates if of == rate]
+        if all(vals):
+            means = (fmean(val[key] for val in vals if val) for key in ("accuracy", "loss"))
+            accuracy, loss = means
+            scores[rate] = (accuracy, -loss, -rate)
     if not scores:
         told = "; ".join(str(results[name].get("failed")) for name, _ in rates)
         raise RunError(f"training diverged with every learning rate tried: {told}")

@@ -40,6 +40,7 @@ TITLES = {
     "random": "random search",
     "noah": "NOAH (evolution)",
 }
+TRIED = 3  # designs of several modules that show a learning rate
 MOST = 512  # dims that are tried for a single module
 WORK = 9_000  # dims over all blocks, which a space allows
 
@@ -98,6 +99,22 @@ def design(row: Row, space: Space, task: str, seed: int) -> Arch:
     if row.kind in MODULES:
         return widest(MODULES[row.kind], space)
     return Arch()
+
+
+@lru_cache(maxsize=1024)
+def tried(row: Row, space: Space, task: str, seed: int) -> tuple[Arch, ...]:
+    """The designs that show which learning rate suits a row.
+
+    One of a single module shows its own. For those of several modules these are random feasible
+    designs, which are in no row: at a rate that suits one of them another may diverge.
+
+    Raises:
+        NoahnasError: if nothing meets the budget.
+    """
+    if not mixed(row):
+        return (design(row, space, task, seed),)
+    rng = np.random.default_rng([seed, zlib.crc32(f"rates {task}".encode())])
+    return tuple(space.sample(rng, TRIED, prior="paper"))
 
 
 @lru_cache(maxsize=32)

@@ -18,7 +18,7 @@ from noahnas.errors import NoahnasError, RunError, unknown
 from noahnas.files import sealed_json, write_atomic
 from noahnas.inputs import Inputs
 from noahnas.protocols.cells import Cell, Settings, at_rate
-from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of
+from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of, tried
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory
@@ -141,9 +141,8 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
         full=row.kind == "full",
         probe=False,
     )
-    tried = _tried(figure, row, inputs, space, recipe, settings)
-    needed: list[Cell] = list(tried)
-    rates = tuple((cell.name, cell.inputs.recipe.retrain.lr) for cell in tried)
+    needed = _tried(figure, row, inputs, space, recipe, settings)
+    rates = tuple((cell.name, cell.inputs.recipe.retrain.lr) for cell in needed)
     if not row.searched:
         inputs = replace(inputs, arch=design(row, space, figure.task, figure.seed))
         return [*needed, Cell(figure.task, row, figure.seed, inputs, rates=rates)]
@@ -164,23 +163,24 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
 def _tried(
     figure: Figure, row: Row, inputs: Inputs, space: Space, recipe: Recipe, settings: Settings
 ) -> list[Cell]:
-    """A cell for each learning rate tried: the first seed, trained on train, scored on val."""
+    """Cells for each learning rate tried: the first seed, trained on train, scored on val."""
     rates = recipe.protocol.rates.get(rated(row), ()) if recipe.protocol else ()
-    shown = row_of("middle") if mixed(row) else row
     label = f"rates/{rated(row)}{_suffix(row)}"
+    kind = "feasible" if mixed(row) else row.kind
     seed = settings.protocol.seeds[0]
-    arch = design(shown, space, figure.task, seed) if rates else None
+    archs = tried(row, space, figure.task, seed) if rates else ()
     return [
         Cell(
             figure.task,
-            Row(label, shown.kind),
+            Row(label, kind),
             seed,
             replace(
                 inputs, recipe=at_rate(inputs.recipe, rate), seed=seed, arch=arch, held_out=True
             ),
-            place=f"{figure.task}/{label}/lr-{rate:g}",
+            place=f"{figure.task}/{label}/lr-{rate:g}" + (f"/{i}" if len(archs) > 1 else ""),
         )
         for rate in rates
+        for i, arch in enumerate(archs)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from noahnas.compare.statistics import FEW
 from noahnas.data.micro_vtab import TASKS
+from noahnas.protocols.designs import TRIED
 from noahnas.protocols.micro import Asked
 
 SEARCHED = "noah"  # the row that is compared with the others
@@ -24,7 +25,8 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
     )
     yield (
         f"Learning rates are those of best val accuracy for each task, trained with seed {first} "
-        "on train alone; designs of several modules share the one that is best for 'middle'."
+        "on train alone; designs of several modules share the one that is best on average for "
+        f"{TRIED} random feasible designs."
     )
     yield (
         "Random search and NOAH of one seed search the same supernet; it is charged to each. "

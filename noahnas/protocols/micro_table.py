@@ -194,12 +194,17 @@ def _rates(
         done = [(name, rate) for name, rate in cell.rates if name in results]
         if len(done) < len(cell.rates) and not (out / cell.name / "result.json").is_file():
             continue  # more are to be tried
-        chosen = best_rate(done, results)
-        tried = [rate for _, rate in cell.rates]
+        tried = list(dict.fromkeys(rate for _, rate in cell.rates))
+        runs = {r: [name for name, rate in cell.rates if rate == r] for r in tried}
+        whole = [rate for rate in tried if all(name in results for name in runs[rate])]
+        chosen = best_rate([(name, rate) for name, rate in done if rate in whole], results)
         costs = [results[name]["cost"]["retrain"] for name, _ in done]
         found.setdefault(cell.task, {})[_tag(cell.row.name)] = {
-            "tried": {f"{rate:g}": results[name]["val"]["accuracy"] for name, rate in done},
-            "diverged": [rate for name, rate in cell.rates if name not in results],
+            "tried": {
+                f"{rate:g}": statistics.fmean(results[n]["val"]["accuracy"] for n in runs[rate])
+                for rate in whole
+            },
+            "diverged": [rate for rate in tried if rate not in whole],
             "chosen": chosen,
             "at_edge": len(tried) > 1 and chosen in (tried[0], tried[-1]),
             "passes": sum(cost["passes"] for cost in costs),

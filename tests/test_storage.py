@@ -1,0 +1,383 @@
+"""One study, many processes: real storages, real processes, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from noahnas.errors import StorageError
+from noahnas.evaluate import Result
+from noahnas.search import Outcome, search
+from noahnas.shared import join, search_shared
+from noahnas.storage import absolute, masked, opened, unmasked
+from noahnas.strategy import Proposal, make_strategy
+from noahnas.study import ALIVE, Entry, Study
+
+from .processes import begun
+from .test_strategies import bound, score
+
+TRIALS, BATCH = 23, 5
+POSTGRES = Path("/usr/lib/postgresql/15/bin")
+PASSWORD = "s3cret%40pw"  # as a URL writes s3cret@pw  # pragma: allowlist secret
+SIZES = [
+    "--backbone", "vit-digits", "--data", "digits", "--trials", "30", "--supernet-epochs", "1",
+    "--retrain-epochs", "1", "--json",
+]  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL of its own, in a directory of its own; its URL, with a password."""
+    if not (POSTGRES / "initdb").exists():
+        pytest.skip("Debian's PostgreSQL 15 is not installed")
+    if os.getuid() != 0 or "postgres" not in {p.pw_name for p in pwd.getpwall()}:
+        pytest.skip("only root can run PostgreSQL as the user postgres")
+    place = Path(
+        subprocess.check_output(["mktemp", "-d", "/tmp/noahnas-pg-XXXXXX"], text=True).strip()
+    )
+    shutil.chown(place, "postgres", "postgres")
+    secret = place / "password"
+    secret.write_text("s3cret@pw\n")
+    secret.chmod(0o644)
+
+    def done(*args: str) -> None:
+        subprocess.run(args, check=True, user="postgres", cwd=place, capture_output=True)
+
+    data, port = place / "data", free_port()
+    done(str(POSTGRES / "initdb"), "-D", str(data), "-A", "scram-sha-256", "-U", "nas",
+         f"--pwfile={secret}", "--no-sync")  # fmt: skip
+    server = subprocess.Popen(
+        [str(POSTGRES / "postgres"), "-D", str(data), "-p", str(port), "-k", str(place),
+         "-h", "127.0.0.1"],
+        user="postgres", cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        ready = [str(POSTGRES / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+        while subprocess.run(ready, capture_output=True, check=False).returncode:
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield f"postgresql://nas:{PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def redis() -> Iterator[str]:
+    if not shutil.which("redis-server"):
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    server = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+    )
+    yield f"redis://127.0.0.1:{port}/0"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def grpc(tmp_path: Path) -> Iterator[str]:
+    """Optuna's proxy before an SQLite database, in a process of its own."""
+    port = free_port()
+    code = (
+        "from optuna.storages import get_storage, run_grpc_proxy_server as run; "
+        f"run(get_storage('sqlite:///{tmp_path}/proxied.db'), host='127.0.0.1', port={port})"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.DEVNULL
+    )
+    yield f"grpc://127.0.0.1:{port}"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgres", "redis", "grpc"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/s.db"
+    if request.param == "journal":
+        return f"journal:{tmp_path}/s.journal"
+    found: str = request.getfixturevalue(request.param)
+    return found
+
+
+def member(
+    url: str, name: str, worker: str, evaluated: list[str], patience: float = 60.0,
+    seconds: float = 0.0, strategy: str = "random",
+) -> tuple[Outcome, list[Entry]]:  # fmt: skip
+    """A whole search by one of those that share a study."""
+    space = bound()
+
+    def evaluate(proposals: Sequence[Proposal]) -> Iterator[Result]:
+        for proposal in proposals:
+            time.sleep(seconds)
+            evaluated.append(proposal.arch.digest)
+            yield score(space, proposal).result
+
+    with opened(url) as storage:
+        study = Study(storage, space, name, worker, {"space": "same"})
+        outcome = search_shared(
+            make_strategy(strategy, space, join(study, 1), {}), evaluate, study,
+            trials=TRIALS, batch=BATCH, patience=patience,
+        )  # fmt: skip
+        return outcome, study.entries()
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Callable[..., Study]]:
+    """Studies whose connections are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda url, *more: Study(stack.enter_context(opened(url)), bound(), *more)
+
+
+def told(entries: Sequence[Entry]) -> list[tuple[int, str, float]]:
+    return [(e.number, e.proposal.arch.digest, e.result.accuracy) for e in entries if e.result]
+
+
+def test_on_any_storage_two_share_the_budget_and_evaluate_nothing_twice(url: str) -> None:
+    evaluated: list[str] = []
+    with opened(url):  # makes the tables
+        pass
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda worker: member(url, "two", worker, evaluated, seconds=0.02), ("a", "b")
+        )
+    assert len(evaluated) == len(set(evaluated)) == TRIALS
+    assert told(first[1]) == told(second[1])
+    assert (first[0].best, first[0].evaluations) == (second[0].best, TRIALS)
+    assert {e.worker for e in first[1]} == {"a", "b"}
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "local"])
+def test_alone_on_a_storage_the_trials_are_those_of_the_journal_in_the_run(
+    strategy: str, tmp_path: Path
+) -> None:
+    space = bound()
+    journal = Study.journal(tmp_path / "own", space)
+    whole = search(
+        make_strategy(strategy, space, 1, {}),
+        lambda proposals: [score(space, p).result for p in proposals],
+        journal, trials=TRIALS, batch=BATCH,
+    )  # fmt: skip
+    outcome, entries = member(f"sqlite:///{tmp_path}/s.db", "alone", "a", [], strategy=strategy)
+    assert told(entries) == told(journal.entries())
+    assert (outcome.best, outcome.passes) == (whole.best, whole.passes)
+
+
+@pytest.mark.parametrize("die_at", [1, 3, 5, 6, 11])
+def test_alone_it_goes_on_after_its_death_as_if_undisturbed(die_at: int, tmp_path: Path) -> None:
+    class Evaluated(list[str]):
+        def append(self, digest: str) -> None:
+            super().append(digest)
+            if len(self) == die_at:
+                raise KeyboardInterrupt
+
+    url = f"sqlite:///{tmp_path}/s.db"
+    whole = member(url, "whole", "a", [], strategy="evolution")
+    with pytest.raises(KeyboardInterrupt):
+        member(url, "cut", "a", Evaluated(), strategy="evolution")
+    assert told(member(url, "cut", "a", [], strategy="evolution")[1]) == told(whole[1])
+
+
+def test_a_silent_process_loses_its_trials_and_its_late_result_is_dropped(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    space, url = bound(), f"sqlite:///{tmp_path}/s.db"
+    silent = at(url, "late", "silent", {"space": "same"})
+    seed = join(silent, 1)
+    silent.note(ALIVE + "silent", 0)
+    proposal = make_strategy("random", space, seed, {}).ask(1)[0]
+    entry = silent.start(proposal, 0, 1, 1)
+    evaluated: list[str] = []
+    _, entries = member(url, "late", "b", evaluated, patience=0.3)
+    assert len(evaluated) == TRIALS
+    assert entry.number not in {e.number for e in entries}
+    late = silent.finish(entry, score(space, proposal).result, 1.0)
+    assert late.failed
+    assert told(silent.entries()) == told(entries)
+
+
+def test_a_study_of_another_search_is_refused_with_what_differs(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    join(at(url, "mine", "a", {"data": "d1", "seed": 0}), 0)
+    with pytest.raises(StorageError, match="'mine' is of another search: its data is d1, not d2"):
+        join(at(url, "mine", "b", {"data": "d2", "seed": 0}), 0)
+
+
+def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    url = f"journal:{tmp_path}/s"
+    study = at(url, "s", "a")
+    with (tmp_path / "s").open("ab") as f:
+        f.write(b'{"op_code":2,"half')
+    study.note("whole", 1)
+    assert at(url, "s", "b").notes == {"whole": 1}
+
+
+def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
+    url = "postgresql://me:pw@host:5432/db?sslmode=on&sslpassword=x"  # pragma: allowlist secret
+    recorded = masked(url)
+    assert recorded == "postgresql://me:***@host:5432/db?sslmode=on&sslpassword=***"
+    assert unmasked(recorded, url) == url
+    assert unmasked(recorded, "") == "postgresql://me@host:5432/db?sslmode=on"
+    assert masked("redis://:pw@host") == "redis://:***@host"
+    assert unmasked("redis://:***@host", "") == "redis://host"
+    with pytest.raises(StorageError, match="not on postgresql://me:\\*\\*\\*@other/db"):
+        unmasked(recorded, "postgresql://me:pw@other/db")  # pragma: allowlist secret
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("sqllite:///x.db", "did you mean 'sqlite'"),
+        ("study.db", "unknown storage"),
+        ("sqlite:///", "names no file"),
+        ("redis://", "names no host"),
+        ("sqlite:////nowhere/at/all/x.db", "cannot be reached: unable to open database file"),
+        ("journal:/nowhere/at/all/x", "cannot be reached"),
+        ("postgresql://me:hidden@127.0.0.1:1/db", "cannot be reached"),  # pragma: allowlist secret
+        ("redis://:hidden@127.0.0.1:1", "cannot be reached"),
+        ("sqlite+nodriver:///x.db", "x.db"),
+        ("postgresql://me:hidden@127.0.0.1:port/db", "cannot be used"),  # pragma: allowlist secret
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_told_in_one_sentence(url: str, fault: str) -> None:
+    with pytest.raises(StorageError) as caught, opened(url):
+        pass
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("noahnas.storage.find_spec", lambda name: None)
+    needs = r"needs the package psycopg: .*noahnas\[storage\]"
+    with pytest.raises(StorageError, match=needs), opened("postgresql://host/db"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose supernet is searched, and whose trials are those of one alone."""
+    run = tmp_path_factory.mktemp("supernet") / "run"
+    assert begun("-m", "noahnas", "search", "--out", str(run), *SIZES).communicate()
+    return run
+
+
+def trials_of(db: Path) -> list[tuple[str, dict, dict]]:
+    rows = sqlite3.connect(f"file:{db}?mode=ro", uri=True).execute(
+        "select t.number, t.state, a.key, a.value_json from trials t "
+        "join trial_user_attributes a on a.trial_id = t.trial_id order by t.number"
+    )
+    found: dict[int, dict] = {}
+    for number, state, key, value in rows.fetchall():
+        found.setdefault(number, {"state": state})[key] = json.loads(value)
+    return [(t["state"], t["noahnas"], t.get("result", {})) for t in found.values()]
+
+
+def until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline, "what was waited for never came"
+        time.sleep(0.01)
+
+
+def test_of_two_processes_one_is_killed_and_the_other_takes_over(
+    supernet: Path, tmp_path: Path
+) -> None:
+    db, runs = tmp_path / "s.db", [tmp_path / "one", tmp_path / "two"]
+    args = [*SIZES, "--supernet", str(supernet), "--storage", f"sqlite:///{db}", "--patience", "2"]
+
+    def some() -> bool:
+        try:
+            return len([state for state, _, _ in trials_of(db) if state == "COMPLETE"]) > 3
+        except sqlite3.OperationalError:
+            return False
+
+    first = begun("-m", "noahnas", "search", "--out", str(runs[0]), *args)
+    until(some)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, err = begun("-m", "noahnas", "search", "--out", str(runs[1]), *args).communicate()
+    result = json.loads(out)
+    trials = trials_of(db)
+    fresh = [
+        asked["digest"] for state, asked, got in trials if state == "COMPLETE" and not got["repeat"]
+    ]
+    assert len(fresh) == len(set(fresh)) == result["evaluations"] == 30, err
+    assert len({asked["worker"] for _, asked, _ in trials}) == 2
+    assert Counter(state for state, _, _ in trials)["RUNNING"] == 0
+    out, _ = begun("-m", "noahnas", "search", "--resume", str(runs[0]), "--json").communicate()
+    resumed = json.loads(out)
+    assert (resumed["digest"], resumed["val"], resumed["test"]) == (
+        result["digest"], result["val"], result["test"],
+    )  # fmt: skip
+
+
+def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_themselves(
+    supernet: Path, postgres: str, at: Callable[..., Study], tmp_path: Path
+) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    args = [*SIZES, "--supernet", str(supernet), "--storage", postgres, "--study", "ours"]
+    processes = [begun("-m", "noahnas", "search", "--out", str(run), *args) for run in runs]
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    results = [json.loads(out) for out, _ in told]
+    assert results[0]["evaluations"] == results[1]["evaluations"] == 30
+    assert results[0]["digest"] == results[1]["digest"]
+    entries = at(postgres, "ours").entries()
+    fresh = [e.proposal.arch.digest for e in entries if e.result and not e.repeat]
+    assert len(fresh) == len(set(fresh)) == 30
+    for file in (f for run in runs for f in run.rglob("*") if f.is_file()):
+        assert b"s3cret" not in file.read_bytes(), file
+    refused = begun("-m", "noahnas", "search", "--out", str(tmp_path / "x"), *args, "--seed", "1")
+    _, err = refused.communicate()
+    assert refused.returncode == 2
+    assert "the study 'ours' is of another search: its seed is 0, not 1" in err
+
+
+def test_a_wrong_password_ends_with_2_before_anything_is_made(
+    postgres: str, tmp_path: Path
+) -> None:
+    wrong = postgres.replace(PASSWORD, "wr0ng")
+    process = begun("-m", "noahnas", "search", "--out", str(tmp_path / "x"), "--storage", wrong)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "password authentication failed" in err
+    assert "wr0ng" not in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_files_of_a_url_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute("journal:b") == f"journal:{tmp_path}/b"
