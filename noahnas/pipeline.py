@@ -102,6 +102,7 @@ def resume(
         report: called as the work goes on.
         storage: URL of the run's study with the password that run.json does not hold.
         ranks: the processes that train together.
+        workers: the processes that score; None = this one.
 
     Raises:
         RunError: if it is no run, another process is at work in it, or its inputs have changed.
@@ -320,6 +321,17 @@ def _search(
         "computed_passes": outcome.computed + passes,
         "seconds": outcome.seconds + seconds,
     }
+
+
+@contextmanager
+def _scoring(net: Supernet, task: Task, by: str, workers: Workers | None) -> Iterator[Evaluate]:
+    """What scores proposals: this process, or workers."""
+    if workers:
+        with workers.scoring(net, task, by) as score:
+            yield score
+        return
+    scores = Scores(net, task, by=by)
+    yield lambda proposals: scores([p.arch for p in proposals], [p.images for p in proposals])
 
 
 @contextmanager
