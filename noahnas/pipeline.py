@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from noahnas.backbone import load_backbone, weights_digest
+from noahnas.data import Task
 from noahnas.diagnose import spread
 from noahnas.errors import RunError
-from noahnas.evaluate import latency
+from noahnas.evaluate import Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import digest, json_text, write_atomic
 from noahnas.inputs import Inputs
@@ -31,7 +32,7 @@ from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory
-from noahnas.search import search
+from noahnas.search import Evaluate, search
 from noahnas.shared import join, search_shared
 from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
