@@ -293,7 +293,7 @@ def _search(
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
     with ExitStack() as stack:
-        score = stack.enter_context(_scoring(net, task, inputs.recipe.search.by, workers))
+        score = stack.enter_context(_scoring(net, task, inputs.recipe.search.by, workers, report))
         study = stack.enter_context(_study(run, loaded, net, space))
         seed = join(study, inputs.seed) if inputs.storage else inputs.seed
         strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
@@ -325,10 +325,12 @@ def _search(
 
 
 @contextmanager
-def _scoring(net: Supernet, task: Task, by: str, workers: Workers | None) -> Iterator[Evaluate]:
+def _scoring(
+    net: Supernet, task: Task, by: str, workers: Workers | None, report: Report
+) -> Iterator[Evaluate]:
     """What scores proposals: this process, or workers."""
     if workers:
-        with workers.scoring(net, task, by) as score:
+        with workers.scoring(net, task, by, report) as score:
             yield score
         return
     scores = Scores(net, task, by=by)

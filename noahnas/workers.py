@@ -19,6 +19,7 @@ import pickle
 import platform
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import warnings
@@ -37,10 +38,13 @@ from torch import Tensor, nn
 from noahnas.data import Dataset, Split, Task
 from noahnas.errors import NoahnasError, WorkersError
 from noahnas.evaluate import Result, Scores
+from noahnas.progress import Progress, Report, silent
 from noahnas.search import Evaluate
 from noahnas.strategy import Proposal
 from noahnas.supernet import Supernet
 
+ANSWER = 10.0  # seconds for a cluster to answer
+LOOK = 1.0  # seconds between two looks at whether workers have begun
 DEATHS = 5  # of workers by one architecture, after which the search ends
 SHARED = 2**16  # bytes of a tensor from which on workers of a machine read the same memory
 QUIET = {
@@ -73,13 +77,16 @@ class Workers:
                 self._size(ray, cuda)
 
     @contextmanager
-    def scoring(self, net: Supernet, task: Task, by: str = "accuracy") -> Iterator[Evaluate]:
+    def scoring(
+        self, net: Supernet, task: Task, by: str = "accuracy", report: Report = silent
+    ) -> Iterator[Evaluate]:
         """What scores proposals on the validation split, as long as the context is open.
 
         Args:
             net: the weights, which stay as they are meanwhile.
             task: data, device and precision.
             by: what results are ranked by, accuracy or loss.
+            report: called while workers are waited for.
 
         Raises:
             WorkersError: if Ray cannot be had, or an architecture ends worker after worker.
@@ -95,7 +102,7 @@ class Workers:
             about = [ray.put(data), *(ray.put(tensor) for tensor in tensors)]
             kind = ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
             pool = _Pool(ray, lambda: kind.remote(torch.__version__, threads, *about), count)
-            pool.wait()
+            pool.wait(report)
             yield pool.scored
 
     def _size(self, ray: Any, cuda: bool) -> int:
@@ -124,6 +131,7 @@ class Workers:
             with _undisturbed():
                 try:
                     if self.address:
+                        _reach(self.address)
                         ray.init(self.address, **quiet)
                     else:
                         ray.init(
@@ -144,6 +152,13 @@ class Workers:
                 ray.shutdown()
             if folder:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nobody answers at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
 
 
 def _ray() -> Any:
@@ -198,10 +213,16 @@ class _Pool:
         self._ray, self._begin = ray, begin
         self._workers = [begin() for _ in range(count)]
 
-    def wait(self) -> None:
-        """Return once all have begun, or ended, so that no result is charged for that."""
+    def wait(self, report: Report) -> None:
+        """Return once all have begun, or ended, so that no result is charged for that.
+
+        On a cluster that others use they may have to wait for free CPUs, or for machines.
+        """
         calls = [worker.ready.remote() for worker in self._workers]
-        self._ray.wait(calls, num_returns=len(calls))
+        left = calls
+        while left:
+            report(Progress("workers", len(calls) - len(left), len(calls), "begun"))
+            left = self._ray.wait(left, num_returns=len(left), timeout=LOOK)[1]
 
     def scored(self, proposals: Sequence[Proposal]) -> Iterator[Result]:
         """Results in the order of the proposals, each as soon as it is there."""
