@@ -211,14 +211,14 @@ class _Pool:
 
     def __init__(self, ray: Any, begin: Any, count: int) -> None:
         self._ray, self._begin = ray, begin
-        self._workers = [begin() for _ in range(count)]
+        self.workers = [begin() for _ in range(count)]
 
     def wait(self, report: Report) -> None:
         """Return once all have begun, or ended, so that no result is charged for that.
 
         On a cluster that others use they may have to wait for free CPUs, or for machines.
         """
-        calls = [worker.ready.remote() for worker in self._workers]
+        calls = [worker.ready.remote() for worker in self.workers]
         left = calls
         while left:
             report(Progress("workers", len(calls) - len(left), len(calls), "begun"))
@@ -228,7 +228,7 @@ class _Pool:
         """Results in the order of the proposals, each as soon as it is there."""
         ray = self._ray
         waiting, busy = deque(range(len(proposals))), dict[Any, tuple[int, int]]()
-        free = deque(range(len(self._workers)))
+        free = deque(range(len(self.workers)))
         found: dict[int, Result | NoahnasError] = {}
         deaths = Counter[int]()
 
@@ -249,13 +249,13 @@ class _Pool:
                             f"{proposals[which].arch!r}: {_reason(e)}"
                         ) from e
                     with suppress(ray.exceptions.RayError):
-                        ray.kill(self._workers[worker])
-                    self._workers[worker] = self._begin()
+                        ray.kill(self.workers[worker])
+                    self.workers[worker] = self._begin()
                     waiting.appendleft(which)
                 free.append(worker)
             while waiting and free:
                 which, worker = waiting.popleft(), free.popleft()
-                busy[self._workers[worker].score.remote(proposals[which])] = which, worker
+                busy[self.workers[worker].score.remote(proposals[which])] = which, worker
 
         for which in range(len(proposals)):
             go_on(0)
