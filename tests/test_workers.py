@@ -29,7 +29,7 @@ from .processes import PATIENCE, begun
 from .test_kill import told, trials_done
 
 SIZES = [
-    *("--backbone", "vit-digits", "--data", "digits", "--trials", "120"),
+    *("--backbone", "vit-digits", "--data", "digits", "--trials", "80"),
     *("--supernet-epochs", "1", "--retrain-epochs", "1"),
 ]
 
@@ -75,6 +75,12 @@ def wait_for(run: Path, trials: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with Workers(2)._connected(cuda=False) as module:
+        yield module
+
+
 def test_a_worker_that_is_killed_leaves_the_search_as_one_process_has_it(
     whole: Any, tmp_path: Path
 ) -> None:
@@ -85,13 +91,15 @@ def test_a_worker_that_is_killed_leaves_the_search_as_one_process_has_it(
     assert len(victims) == 2
     for victim in victims:  # at once: both candidates are asked again
         os.kill(victim.pid, signal.SIGKILL)
-    assert trials_done(run) < 120
+    assert trials_done(run) < 80
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
     assert found(run) == whole
 
 
-def test_ctrl_c_ends_the_workers_too_and_the_search_goes_on(whole: Any, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_too_and_the_search_goes_on_by_a_cluster_s(
+    whole: Any, ray: Any, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "noahnas", "search", "--out", str(run), *SIZES]
     process = subprocess.Popen(
@@ -108,10 +116,15 @@ def test_ctrl_c_ends_the_workers_too_and_the_search_goes_on(whole: Any, tmp_path
     assert "Traceback" not in error
     assert others
     assert psutil.wait_procs(others, timeout=30)[1] == []
-    assert 5 <= trials_done(run) < 120
-    code, _, error = invoke("search", "--resume", str(run), "--workers", "1")
-    assert code == 0, error
+    assert 5 <= trials_done(run) < 80
+    cluster = ray.get_runtime_context().gcs_address
+    joined = begun(
+        *("-m", "noahnas", "search", "--resume", str(run), "--ray", cluster, "--workers", "2")
+    )
+    _, error = joined.communicate(timeout=PATIENCE)
+    assert joined.returncode == 0, error
     assert found(run) == whole
+    assert ray.cluster_resources()["CPU"] == 2  # it runs on
 
 
 # --- in this process -------------------------------------------------------------------------
@@ -125,12 +138,6 @@ class Dies:
 
     def score(self, _proposal: Proposal) -> None:
         os._exit(1)
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    with Workers(2)._connected(cuda=False) as module:
-        yield module
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ The shipped ViT with a supernet of the space `demo` (weights as they are drawn),
 split of `count`, random architectures, a thread for each worker. Rounds take turns between this
 process, one worker and two, on the same candidates, so that other work on the machine meets all
 of them. What Ray costs is the time of one worker beside this process, and of a call that computes
-nothing. Writes results/workers.json.
+nothing. Writes results/workers.json and the table of docs/workers.md.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from noahnas.supernet import Supernet
 from noahnas.workers import Workers, _Pool, _Worker, packed
 
 OUT = Path(__file__).parents[1] / "results" / "workers.json"
+PAGE = Path(__file__).parents[2] / "docs" / "workers.md"
+BEGIN, END = "<!-- workers: begin -->", "<!-- workers: end -->"
 LIMIT = 1.8  # times as many candidates a second with two workers as with one
 CALLS = 200  # that compute nothing
 Score = Callable[[Sequence[Proposal]], Iterable[Result]]
@@ -97,6 +99,28 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
     return {"candidates_a_second": found, "empty_call_ms": empty}
 
 
+def table(told: dict[str, Any]) -> list[str]:
+    """The figures as Markdown."""
+    titles = {"here": "this process, no Ray", "1": "one worker", "2": "two workers"}
+    lines = ["| who scores | candidates a second, median of rounds | slowest and fastest round |"]
+    lines.append("|---|---|---|")
+    for name, title in titles.items():
+        speeds = told["candidates_a_second"][name]
+        spread = f"{min(speeds):.1f}–{max(speeds):.1f}"
+        lines.append(f"| {title} | {statistics.median(speeds):.1f} | {spread} |")
+    ratio, low, high = (told[key] for key in ("ratio", "low", "high"))
+    verdict = "met" if told["met"] else "missed"
+    mean, least, most = told["ray_ms_a_candidate"]
+    return [
+        *lines,
+        "",
+        f"Two workers score {ratio:.2f} times as many as one (median of {told['rounds']} rounds, 95 % "
+        f"interval {low:.2f} to {high:.2f}; at least {told['limit']} by the lower bound: {verdict}).",
+        f"Beside this process one worker takes {mean:.1f} ms more for a candidate ({least:.1f} to "
+        f"{most:.1f}); a call that computes nothing takes {statistics.median(told['empty_call_ms']):.2f} ms.",
+    ]
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -123,11 +147,12 @@ def main() -> None:
         "versions": versions(),
     }
     write_atomic(given.out, (json_text(told, indent=1) + "\n").encode())
-    for name, values in speed.items():
-        print(f"{name:>5}: {statistics.median(values):.1f} candidates a second")
-    print(f"2 workers beside 1: {ratio:.2f} [{low:.2f}, {high:.2f}], at least {LIMIT}")
-    print("Ray, ms a candidate: {:.2f} [{:.2f}, {:.2f}]".format(*told["ray_ms_a_candidate"]))
-    print(f"an empty call: {statistics.median(told['empty_call_ms']):.2f} ms")
+    print(*table(told), sep="\n")
+    if given.out == OUT:
+        page = PAGE.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        after = rest.partition(END)[2]
+        write_atomic(PAGE, "\n".join([before + BEGIN, "", *table(told), "", END + after]).encode())
 
 
 if __name__ == "__main__":
