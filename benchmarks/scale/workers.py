@@ -111,13 +111,15 @@ def table(told: dict[str, Any]) -> list[str]:
     ratio, low, high = (told[key] for key in ("ratio", "low", "high"))
     verdict = "met" if told["met"] else "missed"
     mean, least, most = told["ray_ms_a_candidate"]
+    empty = statistics.median(told["empty_call_ms"])
     return [
         *lines,
         "",
-        f"Two workers score {ratio:.2f} times as many as one (median of {told['rounds']} rounds, 95 % "
-        f"interval {low:.2f} to {high:.2f}; at least {told['limit']} by the lower bound: {verdict}).",
-        f"Beside this process one worker takes {mean:.1f} ms more for a candidate ({least:.1f} to "
-        f"{most:.1f}); a call that computes nothing takes {statistics.median(told['empty_call_ms']):.2f} ms.",
+        f"Two workers score {ratio:.2f} times as many as one: median of {told['rounds']} rounds, "
+        f"95 % interval {low:.2f} to {high:.2f}. The lower bound is to be at least "
+        f"{told['limit']}: {verdict}.",
+        f"One worker takes {mean:.1f} ms a candidate more than this process ({least:.1f} to "
+        f"{most:.1f}); a call that computes nothing takes {empty:.2f} ms.",
     ]
 
 
