@@ -1,4 +1,4 @@
-"""Scores by several processes, on this machine or on a cluster, which Ray runs.
+"""Scores, and whole runs of a sweep, by several processes here or on a cluster, which Ray runs.
 
 Each worker holds the network, the validation images and its own `Scores`. Weights and images are
 put into Ray's object store once; the workers of a machine read them where they lie there. An
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -55,6 +55,18 @@ Packed = tuple[bytes, list[NDArray[np.uint8]]]  # a pickle, and the large tensor
 
 
 @dataclass(frozen=True)
+class Job:
+    """A part of a sweep, which one worker does."""
+
+    name: str
+    work: Callable[[], tuple[Any, ...]]  # a function and its arguments, asked for when it is ready
+    needs: tuple[str, ...] = ()  # names of jobs that must have ended
+
+
+Ended = Callable[[Job, Any], None]
+
+
+@dataclass(frozen=True)
 class Workers:
     """Who scores: so many processes of Ray, here or on a cluster."""
 
@@ -72,7 +84,7 @@ class Workers:
         """
         _ray()
         if self.address:
-            cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+            cuda = _on_gpu(device)
             with self._connected(cuda) as ray:
                 self._size(ray, cuda)
 
@@ -95,8 +107,7 @@ class Workers:
         cuda = task.device.type == "cuda"
         with self._connected(cuda) as ray:
             count = self._size(ray, cuda)
-            gpus = ray.cluster_resources().get("GPU", 0) if cuda else 0
-            share = 1 / math.ceil(count / gpus) if gpus else 0
+            share = _share(ray, count) if cuda else 0
             threads = max(1, torch.get_num_threads() // count)
             data, tensors = packed((net, _val_alone(task), by))
             about = [ray.put(data), *(ray.put(tensor) for tensor in tensors)]
@@ -104,6 +115,45 @@ class Workers:
             pool = _Pool(ray, lambda: kind.remote(torch.__version__, threads, *about), count)
             pool.wait(report)
             yield pool.scored
+
+    def sweep(self, device: str, jobs: Sequence[Job], ended: Ended) -> None:
+        """Do jobs in workers, each as soon as those that it needs have ended.
+
+        A job whose worker is killed is begun again, so it must go on where it was.
+
+        Args:
+            device: auto, cpu or cuda.
+            jobs: those that a job needs stand before it, or are none of them.
+            ended: called here with a job and what its function returned, or its error.
+
+        Raises:
+            WorkersError: if Ray cannot be had, or a job ends worker after worker.
+        """
+        cuda = _on_gpu(device)
+        with self._connected(cuda) as ray:
+            count = self._size(ray, cuda)
+            share = _share(ray, count) if cuda else 0
+            work = ray.remote(num_cpus=1, num_gpus=share, max_retries=DEATHS - 1)(_done)
+            waiting, done, busy = list(jobs), set[str](), dict[Any, Job]()
+            names = {job.name for job in jobs}
+            while waiting or busy:
+                ready = [job for job in waiting if done.issuperset({*job.needs} & names)]
+                for job in ready[: count - len(busy)]:
+                    waiting.remove(job)
+                    busy[work.remote(*job.work())] = job
+                (call,), _ = ray.wait([*busy], num_returns=1)
+                job = busy.pop(call)
+                try:
+                    found = ray.get(call)
+                except ray.exceptions.RayTaskError:
+                    raise  # a fault of the program
+                except ray.exceptions.RayError as e:
+                    raise WorkersError(
+                        f"{DEATHS} workers have ended, one after the other, at {job.name}: "
+                        f"{_reason(e)}"
+                    ) from e
+                ended(job, found)
+                done.add(job.name)
 
     def _size(self, ray: Any, cuda: bool) -> int:
         what = "GPU" if cuda else "CPU"
@@ -172,6 +222,24 @@ def _ray() -> Any:
             "pip install 'noahnas[ray]'"
         ) from None
     return ray
+
+
+def _on_gpu(device: str) -> bool:
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
+def _share(ray: Any, count: int) -> float:
+    """Of a GPU, for each of so many workers."""
+    gpus: float = ray.cluster_resources()["GPU"]
+    return 1 / math.ceil(count / gpus)
+
+
+def _done(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns; an error of ours is a value, as in `_Worker.score`."""
+    try:
+        return function(*args)
+    except NoahnasError as e:
+        return e
 
 
 class _Worker:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from noahnas.workers import Workers as Helpers
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
@@ -121,6 +124,17 @@ Epochs = Annotated[
 ]
 Prior = Literal["paper", "exact"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def helpers(count: int | None, address: str | None, device: str) -> Helpers | None:
+    """The workers that are asked for, which can be had as far as can be told by now."""
+    if count is None and address is None:
+        return None
+    from noahnas.workers import Workers as Helpers
+
+    workers = Helpers(count, address)
+    workers.check(device)
+    return workers
 
 
 def refuse_inputs_beside_resume(context: typer.Context, but: Sequence[str] = ()) -> None:

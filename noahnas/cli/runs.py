@@ -35,6 +35,7 @@ from noahnas.cli.options import (
     SplitSeed,
     Threads,
     Workers,
+    helpers,
     refuse_inputs_beside_resume,
 )
 from noahnas.cli.screen import print_json, resumed_by, working
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.ranks import Ranks
     from noahnas.space import Arch
-    from noahnas.workers import Workers as Scorers
 
 
 def search(
@@ -124,7 +124,7 @@ def search(
         by_option = getattr(context.get_parameter_source("storage"), "name", "") == "COMMANDLINE"
         kept_elsewhere = by_option or "storage" in _inputs(resume)
         given = (storage or "") if kept_elsewhere else ""
-        scorers = workers_of(workers, ray, kind)
+        scorers = helpers(workers, ray, kind)
         with together(devices, nodes, kind) as ranks:
             _run(resume, lambda report: go_on(resume, report, given, ranks, scorers), as_json)
         return
@@ -157,7 +157,7 @@ def search(
         patience=patience,
     )
     out = out or _new_out(strategy)
-    scorers = workers_of(workers, ray, device)
+    scorers = helpers(workers, ray, device)
     with together(devices, nodes, device) as ranks:
         _run(out, lambda report: start(out, inputs, report, ranks, scorers), as_json)
 
@@ -246,17 +246,6 @@ def together(devices: int | None, nodes: int | None, device: str) -> Iterator[Ra
             raise typer.Exit(followed(ranks))
         yield ranks
         ranks.share()  # there is nothing left to train
-
-
-def workers_of(count: int | None, address: str | None, device: str) -> Scorers | None:
-    """The workers that are asked for, which can be had as far as can be told by now."""
-    if count is None and address is None:
-        return None
-    from noahnas.workers import Workers as Scorers
-
-    workers = Scorers(count, address)
-    workers.check(device)
-    return workers
 
 
 def device_of(run: Path) -> str:
