@@ -373,7 +373,6 @@ def test_workers_make_the_same_table(ran: Any, folder: Path) -> None:
     words = command(folder, out, "--tasks", "digits", "--rows", "linear,lora,noah", "--seeds", "0")
     code, printed, error = invoke(*words, "--workers", "2", "--json")
     assert code == 0, error
-    assert "[1/" in error
     mine = json.loads(printed)
     for row in ("lora", "noah"):
         own = told["runs"][f"digits/{row}/seed-0"]
