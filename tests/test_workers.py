@@ -172,9 +172,12 @@ def test_results_come_in_the_order_asked_and_errors_as_what_they_are(
         list(other.scored(asked))
 
 
-def test_an_architecture_at_which_workers_end_again_and_again_is_named(ray: Any) -> None:
+def test_an_architecture_at_which_workers_end_again_and_again_is_named(
+    ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noahnas.workers.DEATHS", 2)
     pool = _Pool(ray, lambda: ray.remote(num_cpus=0)(Dies).remote(), 1)
-    with pytest.raises(WorkersError, match=r"5 workers have ended, .* Arch\(lora=\[1, 1\]\)"):
+    with pytest.raises(WorkersError, match=r"2 workers have ended, .* Arch\(lora=\[1, 1\]\)"):
         list(pool.scored([Proposal(Arch(lora=(1, 1)))]))
 
 
