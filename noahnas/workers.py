@@ -45,6 +45,7 @@ from noahnas.supernet import Supernet
 
 ANSWER = 10.0  # seconds for a cluster to answer
 LOOK = 1.0  # seconds between two looks at whether workers have begun
+HELD = 2  # proposals of a worker at a time: the one that it is at, and the next
 DEATHS = 5  # of workers by one architecture, after which the search ends
 SHARED = 2**16  # bytes of a tensor from which on workers of a machine read the same memory
 QUIET = {
@@ -275,7 +276,7 @@ class _Worker:
 
 
 class _Pool:
-    """Workers, each with one proposal at a time; one that dies is replaced."""
+    """Workers, each with its own proposals; one that dies is replaced."""
 
     def __init__(self, ray: Any, begin: Any, count: int) -> None:
         self._ray, self._begin = ray, begin
@@ -293,42 +294,53 @@ class _Pool:
             left = self._ray.wait(left, num_returns=len(left), timeout=LOOK)[1]
 
     def scored(self, proposals: Sequence[Proposal]) -> Iterator[Result]:
-        """Results in the order of the proposals, each as soon as it is there."""
+        """Results in the order of the proposals, each as soon as it is there.
+
+        A worker is given its next proposal before it has done with one, so that it never waits.
+        """
         ray = self._ray
         waiting, busy = deque(range(len(proposals))), dict[Any, tuple[int, int]]()
-        free = deque(range(len(self.workers)))
         found: dict[int, Result | NoahnasError] = {}
         deaths = Counter[int]()
 
-        def go_on(timeout: float | None) -> None:
-            """Take what is finished and keep every worker busy."""
-            done = ray.wait([*busy], num_returns=1, timeout=timeout)[0] if busy else []
-            for call in done:
-                which, worker = busy.pop(call)
+        def give() -> None:
+            """Give each worker as many as it may hold, one after the other."""
+            held = Counter(worker for _, worker in busy.values())
+            for at_most in range(1, HELD + 1):
+                for worker in range(len(self.workers)):
+                    if waiting and held[worker] < at_most:
+                        which = waiting.popleft()
+                        call = self.workers[worker].score.remote(proposals[which])
+                        busy[call] = which, worker
+                        held[worker] += 1
+
+        def bury(dead: int, error: Exception) -> None:
+            """Replace a worker; what it held is asked again, what it was at is to blame."""
+            calls = [call for call, (_, worker) in busy.items() if worker == dead]
+            held = [busy.pop(call)[0] for call in calls]
+            deaths[held[0]] += 1
+            if deaths[held[0]] == DEATHS:
+                raise WorkersError(
+                    f"{DEATHS} workers have ended, one after the other, at "
+                    f"{proposals[held[0]].arch!r}: {_reason(error)}"
+                ) from error
+            with suppress(ray.exceptions.RayError):
+                ray.kill(self.workers[dead])
+            self.workers[dead] = self._begin()
+            waiting.extendleft(reversed(held))
+
+        for which in range(len(proposals)):
+            give()
+            while which not in found:
+                call = ray.wait([*busy], num_returns=1)[0][0]
                 try:
-                    found[which] = ray.get(call)
+                    found[busy[call][0]] = ray.get(call)
+                    del busy[call]
                 except ray.exceptions.RayTaskError:
                     raise  # a fault of the program
                 except ray.exceptions.RayError as e:
-                    deaths[which] += 1
-                    if deaths[which] == DEATHS:
-                        raise WorkersError(
-                            f"{DEATHS} workers have ended, one after the other, at "
-                            f"{proposals[which].arch!r}: {_reason(e)}"
-                        ) from e
-                    with suppress(ray.exceptions.RayError):
-                        ray.kill(self.workers[worker])
-                    self.workers[worker] = self._begin()
-                    waiting.appendleft(which)
-                free.append(worker)
-            while waiting and free:
-                which, worker = waiting.popleft(), free.popleft()
-                busy[self.workers[worker].score.remote(proposals[which])] = which, worker
-
-        for which in range(len(proposals)):
-            go_on(0)
-            while which not in found:
-                go_on(None)
+                    bury(busy[call][1], e)
+                give()
             result = found.pop(which)
             if isinstance(result, NoahnasError):
                 raise result
