@@ -383,6 +383,23 @@ def test_killed_and_interrupted_it_ends_as_it_would_have(ran: Any, folder: Path)
         assert mine == other
 
 
+def test_workers_make_the_same_table(ran: Any, folder: Path) -> None:
+    _, told, _ = ran
+    out = folder / "by-workers"
+    words = command(folder, out, "--tasks", "digits", "--rows", "linear,lora,noah", "--seeds", "0")
+    code, printed, error = invoke(*words, "--workers", "2", "--json")
+    assert code == 0, error
+    mine = json.loads(printed)
+    for row in ("lora", "noah"):
+        own = told["runs"][f"digits/{row}/seed-0"]
+        for key in ("arch", "test"):
+            assert mine["runs"][f"digits/{row}/seed-0"][key] == own[key]
+    assert mine["rates"]["digits"]["linear"]["diverged"] == [1e30]
+    assert mine["rates"]["digits"]["lora"] | {"seconds": 0} == told["rates"]["digits"]["lora"] | {
+        "seconds": 0
+    }
+
+
 def test_the_same_command_again_trains_nothing(ran: Any, folder: Path) -> None:
     out, _, told = ran
     before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
