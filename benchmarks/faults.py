@@ -356,7 +356,8 @@ def scarce(work: Work) -> Happened:
     free, found = (json.loads(one.stdout) for one in done)
     same = bool(np.allclose(free, found, atol=1e-4))
     halved = done[1].stderr.count("memory ran out; going on with")
-    what = f"halved {halved} times, each told; the losses are those of whole batches within 1e-4"
+    times = "once" if halved == 1 else f"{halved} times"
+    what = f"halved {times}, and told; the losses are those of whole batches within 1e-4"
     return what, same and halved > 0 and not done[0].stderr
 
 

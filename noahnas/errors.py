@@ -14,6 +14,7 @@ NoahnasError                 base: one clear sentence, shown without a traceback
 ├── WriteError               a file that cannot be written: the disk is full, or read-only
 ├── OutOfMemoryError         memory ran out with the smallest batch
 ├── RanksError               a process that trains along has ended
+├── WorkersError             Ray cannot be had, or its workers end one after the other
 └── TrainingError            training diverged
 """
 
@@ -107,6 +108,10 @@ class OutOfMemoryError(NoahnasError):
 
 class RanksError(NoahnasError):
     """Another process of a training on several devices has ended, or cannot be reached."""
+
+
+class WorkersError(NoahnasError):
+    """Ray cannot be started or joined, or its workers end one after the other."""
 
 
 class TrainingError(NoahnasError):

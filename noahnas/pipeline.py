@@ -5,8 +5,8 @@ A run may also be a retraining alone, of a given arch, or a supernet alone, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from noahnas.backbone import load_backbone, weights_digest
+from noahnas.data import Task
 from noahnas.diagnose import spread
 from noahnas.errors import RunError
-from noahnas.evaluate import Result, Scores, latency
+from noahnas.evaluate import Scores, latency
 from noahnas.export import BEST, load_trained, read_header, save_trained
 from noahnas.files import digest, json_text, write_atomic
 from noahnas.inputs import Inputs
@@ -31,15 +32,16 @@ from noahnas.ranks import ALONE, Ranks
 from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory, reading
-from noahnas.search import search
+from noahnas.search import Evaluate, search
 from noahnas.shared import join, search_shared
 from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
 from noahnas.storage import file_of, opened, unmasked
-from noahnas.strategy import GROUP, OneShot, Proposal, make_strategy
+from noahnas.strategy import GROUP, OneShot, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import TrainLog, train
+from noahnas.workers import Workers
 
 SUPERNET = "supernet.safetensors"
 COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
@@ -63,6 +65,7 @@ def start(
     inputs: Inputs,
     report: Report = lambda _: None,
     ranks: Ranks = ALONE,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Run a search, a retraining alone or a supernet alone, in a new directory.
 
@@ -83,7 +86,7 @@ def start(
     about = {"command": searched if inputs.space else "retrain"} | described(loaded)
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
-    return _stages(RunDirectory.create(out, about), loaded, report, ranks)
+    return _stages(RunDirectory.create(out, about), loaded, report, ranks, workers)
 
 
 def resume(
@@ -91,6 +94,7 @@ def resume(
     report: Report = lambda _: None,
     storage: str = "",
     ranks: Ranks = ALONE,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Go on with a run that was cut short; a finished one returns its result.
 
@@ -99,6 +103,7 @@ def resume(
         report: called as the work goes on.
         storage: URL of the run's study with the password that run.json does not hold.
         ranks: the processes that train together.
+        workers: the processes that score; None = this one.
 
     Raises:
         RunError: if it is no run, another process is at work in it, or its inputs have changed.
@@ -118,7 +123,7 @@ def resume(
             pass
     elif storage:
         raise RunError(f"the study of {path} lies in the run itself; leave out --storage")
-    return _stages(run, reload(run, report, inputs), report, ranks)
+    return _stages(run, reload(run, report, inputs), report, ranks, workers)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -135,7 +140,9 @@ def described(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> dict[str, Any]:
+def _stages(
+    run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks, workers: Workers | None
+) -> dict[str, Any]:
     with run.locked():
         inputs = loaded.inputs
         done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
@@ -161,7 +168,7 @@ def _stages(run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks) -> 
                     result = _common(loaded, done) | _searched(loaded, done)
                 return _written(run, result)
             timed = space.timed(lambda arch: latency(net, arch, searched))
-            found = stage("search", lambda: _search(run, loaded, net, timed, report))
+            found = stage("search", lambda: _search(run, loaded, net, timed, report, workers))
             with reading(run.path / STAGES):
                 arch = Arch.from_dict(found["arch"])
             heir = inputs.recipe.retrain_from == "supernet"
@@ -290,17 +297,18 @@ def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
 
 
 def _search(
-    run: RunDirectory, loaded: Loaded, net: Supernet, space: Space, report: Report
+    run: RunDirectory,
+    loaded: Loaded,
+    net: Supernet,
+    space: Space,
+    report: Report,
+    workers: Workers | None,
 ) -> dict[str, Any]:
     inputs = loaded.inputs
     task = loaded.fed(inputs.recipe.search)
-
-    scores = Scores(net, task, by=inputs.recipe.search.by)
-
-    def score(proposals: Sequence[Proposal]) -> list[Result]:
-        return scores([p.arch for p in proposals], [p.images for p in proposals])
-
-    with _study(run, loaded, net, space) as study:
+    with ExitStack() as stack:
+        score = stack.enter_context(_scoring(net, task, inputs.recipe.search.by, workers, report))
+        study = stack.enter_context(_study(run, loaded, net, space))
         seed = join(study, inputs.seed) if inputs.storage else inputs.seed
         strategy = make_strategy(inputs.strategy, space, seed, inputs.options)
         passes, seconds = 0, 0.0
@@ -328,6 +336,19 @@ def _search(
         "computed_passes": outcome.computed + passes,
         "seconds": outcome.seconds + seconds,
     }
+
+
+@contextmanager
+def _scoring(
+    net: Supernet, task: Task, by: str, workers: Workers | None, report: Report
+) -> Iterator[Evaluate]:
+    """What scores proposals: this process, or workers."""
+    if workers:
+        with workers.scoring(net, task, by, report) as score:
+            yield score
+        return
+    scores = Scores(net, task, by=by)
+    yield lambda proposals: scores([p.arch for p in proposals], [p.images for p in proposals])
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from noahnas.errors import (
     RanksError,
     StorageError,
     TrainingError,
+    WorkersError,
     WriteError,
 )
 from noahnas.printable import PrintableFormatter, printable
@@ -33,7 +34,15 @@ FAULT = 2  # exit code of what the user can mend
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.01  # seconds
 # Faults that work goes on after.
-MIDWAY = (WriteError, TrainingError, RanksError, StorageError, OutOfMemoryError, OSError)
+MIDWAY = (
+    WriteError,
+    TrainingError,
+    RanksError,
+    WorkersError,
+    StorageError,
+    OutOfMemoryError,
+    OSError,
+)
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 NAMED = 200  # characters of a file's name
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -262,6 +263,29 @@ def test_killed_and_interrupted_it_ends_as_an_undisturbed_comparison(
     assert told(out) == told(whole[0])
     assert not list(out.rglob("*.ckpt"))
     assert not list(out.rglob("*.tmp"))
+
+
+def test_by_workers_it_is_the_same_and_one_that_is_killed_is_begun_again(
+    whole: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        noahnas(*GRID, "--workers", "2", "-o", str(out)), stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    first = out / "searches/random/supernet-0/seed-0/study.journal"
+    deadline = time.monotonic() + 300
+    while not first.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    victims = [w for w in workers if "ray::_done" in " ".join(w.cmdline())]
+    assert len(victims) == 2
+    victims[0].kill()
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "winner" in error
+    assert told(out) == told(whole[0])
 
 
 def test_seeds_and_strategies_may_be_added_and_what_is_done_is_kept(

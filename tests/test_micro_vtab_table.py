@@ -53,7 +53,7 @@ protocol:
     vpt-deep: {epochs: 2, lr: 5e-3, batch_size: 64}
 """
 WAIT = 300.0  # seconds for a process, on a machine with much other work
-ROWS = "adapter,lora,vpt,feasible,random,noah"
+ROWS = "adapter,lora,vpt,feasible,alone,random,noah"
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
@@ -274,6 +274,22 @@ def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) ->
     assert (about["strategy"], about["options"]) == ("random", {})
 
 
+def test_without_a_supernet_the_best_of_short_trainings_is_retrained(ran: Any) -> None:
+    out, told, _ = ran
+    for seed in (0, 1):
+        tried = [result(out, f"digits/candidates/seed-{seed}/{i}") for i in range(2)]
+        assert not (out / f"digits/candidates/seed-{seed}/2").exists()  # 4,800 + 1,200 passes
+        best = max(tried, key=lambda found: (found["val"]["accuracy"], -found["val"]["loss"]))
+        assert tried[0]["digest"] != tried[1]["digest"]
+        assert all("test" not in found for found in tried)
+        assert result(out, f"digits/alone/seed-{seed}")["arch"] == best["arch"]
+        run = told["runs"][f"digits/alone/seed-{seed}"]
+        assert run["cost"]["search"]["passes"] == 2 * (2400 + 200)
+    cost = told["rows"]["alone"]["cost"]
+    assert cost["search"]["passes"] == 5200
+    assert cost["supernet"]["passes"] == 0
+
+
 def test_single_modules_are_as_wide_as_the_budget_allows() -> None:
     model: Any = load_backbone("vit-nano").model
     space = Space.load("micro-vtab").bind(model, classes=6)
@@ -365,6 +381,23 @@ def test_killed_and_interrupted_it_ends_as_it_would_have(ran: Any, folder: Path)
     for key in ("arch", "val", "test", "spread"):
         mine, other = (result(where, "digits/noah/seed-0")[key] for where in (cut, out))
         assert mine == other
+
+
+def test_workers_make_the_same_table(ran: Any, folder: Path) -> None:
+    _, told, _ = ran
+    out = folder / "by-workers"
+    words = command(folder, out, "--tasks", "digits", "--rows", "linear,lora,noah", "--seeds", "0")
+    code, printed, error = invoke(*words, "--workers", "2", "--json")
+    assert code == 0, error
+    mine = json.loads(printed)
+    for row in ("lora", "noah"):
+        own = told["runs"][f"digits/{row}/seed-0"]
+        for key in ("arch", "test"):
+            assert mine["runs"][f"digits/{row}/seed-0"][key] == own[key]
+    assert mine["rates"]["digits"]["linear"]["diverged"] == [1e30]
+    assert mine["rates"]["digits"]["lora"] | {"seconds": 0} == told["rates"]["digits"]["lora"] | {
+        "seconds": 0
+    }
 
 
 def test_the_same_command_again_trains_nothing(ran: Any, folder: Path) -> None:

@@ -33,6 +33,7 @@ ORDER = [
     ("storage", "study"),
     ("search",),
     ("shared",),
+    ("workers",),
     ("retrain", "probe"),
     ("report",),
     ("export", "interop"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noahnas.cli.experiment import Asked, numbers, place_of, words
+from noahnas.cli.experiment import Asked, numbers, place_of, words, workers_of
 from noahnas.cli.screen import print_json, print_report, same_command, working
 from noahnas.cli.shared import takes
 
@@ -30,8 +30,9 @@ def micro_vtab(
         typer.Option(
             help="Comma-separated. adapter, lora and vpt: that module alone, as wide in all blocks "
             "as the budget allows; max, middle: the strategies; feasible: a random feasible design "
-            "retrained; random, noah: searches of one supernet. ROW@RECIPE follows another recipe "
-            "than the table's: noah@micro-vtab-paper."
+            "retrained; alone: the best of a few that are trained alone, without a supernet; "
+            "random, noah: searches of one supernet. ROW@RECIPE follows another recipe than the "
+            "table's: noah@micro-vtab-paper."
         ),
     ] = DEFAULT,
 ) -> None:
@@ -81,17 +82,17 @@ def micro_vtab(
     if asked.dry_run:
         _show_preview(campaign.preview(out, wish), asked.as_json)
         return
-    _run(out, wish, asked.as_json)
+    _run(out, wish, asked)
 
 
-def _run(out: Path, wish: Any, as_json: bool) -> None:
+def _run(out: Path, wish: Any, asked: Asked) -> None:
     """Do what is not done, with progress on stderr; print the tables."""
     from noahnas.protocols import campaign
     from noahnas.report.micro import heading, sentences, sheets
 
     with working(same_command) as report:
-        told = campaign.carry_out(out, wish, report)
-    if as_json:
+        told = campaign.carry_out(out, wish, report, workers_of(asked))
+    if asked.as_json:
         print_json({"out": str(out)} | told)
         return
     where = f"micro-vtab.json, micro-vtab.md and plots: {out}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from noahnas.cli.screen import BadParameter
+
+if TYPE_CHECKING:
+    from noahnas.workers import Workers as Helpers
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
@@ -97,6 +100,23 @@ Devices = Annotated[
 Nodes = Annotated[
     int | None, typer.Option(min=1, help="Machines, each of which runs this by torchrun.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that score architectures while searching: the same results, sooner. "
+        "Needs Ray: pip install 'noahnas[ray]'. [default: this one, or all CPUs of --ray]",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="A Ray cluster whose workers score, such as head:6379; `auto` finds the one that "
+        "runs on this machine.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="PyTorch threads. [default: 1 for a small backbone, else all cores]"),
@@ -108,12 +128,23 @@ Prior = Literal["paper", "exact"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+def helpers(count: int | None, address: str | None, device: str) -> Helpers | None:
+    """The workers that are asked for, which can be had as far as can be told by now."""
+    if count is None and address is None:
+        return None
+    from noahnas.workers import Workers as Helpers
+
+    workers = Helpers(count, address)
+    workers.check(device)
+    return workers
+
+
 def refuse_inputs_beside_resume(context: typer.Context, but: Sequence[str] = ()) -> None:
     """A resumed run has its inputs; one given beside --resume would be silently ignored."""
     given = [
         param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
         for param in context.command.params
-        if param.name not in ("resume", "as_json", "devices", "nodes", *but)
+        if param.name not in ("resume", "as_json", "devices", "nodes", "workers", "ray", *but)
         and getattr(context.get_parameter_source(param.name or ""), "name", "") == "COMMANDLINE"
     ]
     if given:

@@ -27,12 +27,15 @@ from noahnas.cli.options import (
     Out,
     Policy,
     Precision,
+    RayAddress,
     RecipeName,
     Resume,
     Seed,
     SpaceName,
     SplitSeed,
     Threads,
+    Workers,
+    helpers,
     refuse_inputs_beside_resume,
 )
 from noahnas.cli.screen import BadParameter, print_json, resumed_by, working
@@ -77,6 +80,8 @@ def search(
     device: Device = "auto",
     devices: Devices = None,
     nodes: Nodes = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     precision: Precision = "fp32",
     threads: Threads = None,
     storage: Annotated[
@@ -119,8 +124,9 @@ def search(
         by_option = getattr(context.get_parameter_source("storage"), "name", "") == "COMMANDLINE"
         kept_elsewhere = by_option or "storage" in _inputs(resume)
         given = (storage or "") if kept_elsewhere else ""
+        scorers = helpers(workers, ray, kind)
         with together(devices, nodes, kind) as ranks:
-            _run(resume, lambda report: go_on(resume, report, given, ranks), as_json)
+            _run(resume, lambda report: go_on(resume, report, given, ranks, scorers), as_json)
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
@@ -151,8 +157,9 @@ def search(
         patience=patience,
     )
     out = out or _new_out(strategy)
+    scorers = helpers(workers, ray, device)
     with together(devices, nodes, device) as ranks:
-        _run(out, lambda report: start(out, inputs, report, ranks), as_json)
+        _run(out, lambda report: start(out, inputs, report, ranks, scorers), as_json)
 
 
 def retrain(

@@ -10,19 +10,25 @@ from noahnas.compare.run import Found, begun, carry_out
 from noahnas.compare.summary import summary
 from noahnas.files import json_text, write_atomic
 from noahnas.progress import Progress, Report, silent
+from noahnas.workers import Workers
 
 __all__ = ["Found", "Plan", "begun", "carry_out", "compare", "resume", "summary", "write"]
 
 
 def compare(
-    out: Path, plan: Plan, *, forgiving: bool = False, report: Report = silent
+    out: Path,
+    plan: Plan,
+    *,
+    forgiving: bool = False,
+    report: Report = silent,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Do all of a plan that is not done in `out`, write the report there, return it.
 
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
-    found = carry_out(out, plan, forgiving=forgiving, report=report)
+    found = carry_out(out, plan, forgiving=forgiving, report=report, workers=workers)
     report(Progress("report", 0, 1, "intervals, tests, genes, plots"))
     told = summary(found)
     write(out, told)

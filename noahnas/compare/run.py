@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from noahnas.compare.plan import Plan, check_same, fitting
+from noahnas.compare.plan import Plan, Shared, check_same, fitting
 from noahnas.compare.progress import Grid
 from noahnas.compare.record import Place, Record
-from noahnas.compare.retrained import Retrained, retrained, retraining_passes
+from noahnas.compare.retrained import (
+    Retrained,
+    missing,
+    retrained,
+    retrained_one,
+    retraining_passes,
+)
 from noahnas.compare.searched import Floor, searched, searching_passes
-from noahnas.errors import RunError, StrategyError
+from noahnas.errors import NoahnasError, RunError, StrategyError
 from noahnas.loaded import Loaded, load, reload
 from noahnas.pipeline import STAGES, cost_of_other, described
-from noahnas.progress import Report, silent
+from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
-from noahnas.space import Space
+from noahnas.space import Arch, Space
+from noahnas.workers import Job, Workers
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,14 @@ class Found:
     retrained: Mapping[tuple[str, int], Retrained]  # by the arch's digest and the seed
 
 
-def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report = silent) -> Found:
+def carry_out(
+    out: Path,
+    plan: Plan,
+    *,
+    forgiving: bool = False,
+    report: Report = silent,
+    workers: Workers | None = None,
+) -> Found:
     """Do all of a plan that is not done yet; all that can be wrong with it is found before.
 
     Args:
@@ -43,12 +58,13 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
         plan: what to compare.
         forgiving: leave out entrants that cannot search the space, with the reason.
         report: called while data is loaded and while the work is done.
+        workers: do the work of a supernet each, then winners; None = this process.
 
     Raises:
         NoahnasError: of the kind of what is wrong.
     """
     if not (out / "run.json").is_file():
-        return _first(out, plan, forgiving, report)
+        return _first(out, plan, forgiving, report, workers)
     run = RunDirectory.open(out)
     began = _began(run)
     with run.locked():
@@ -59,10 +75,12 @@ def carry_out(out: Path, plan: Plan, *, forgiving: bool = False, report: Report 
         known = {part: began["known"][part] | grid[part] for part in ("entrants", "supernets")}
         if (began["grid"], began["known"]) != (grid, known):
             run.write_json("run.json", run.about | {"grid": grid, "known": known})
-        return _carried_out(run, plan, loaded, report)
+        return _carried_out(run, plan, loaded, report, workers)
 
 
-def _first(out: Path, plan: Plan, forgiving: bool, report: Report) -> Found:
+def _first(
+    out: Path, plan: Plan, forgiving: bool, report: Report, workers: Workers | None
+) -> Found:
     loaded = load(plan.inputs, report)
     plan = _checked(out, plan, loaded, forgiving)
     for left in out.glob(".run.json.*.tmp"):  # by a kill in the very first write
@@ -74,7 +92,7 @@ def _first(out: Path, plan: Plan, forgiving: bool, report: Report) -> Found:
     about = {"command": "compare"} | described(loaded) | {"grid": grid, "known": known}
     run = RunDirectory.create(out, about)
     with run.locked():
-        return _carried_out(run, plan, loaded, report)
+        return _carried_out(run, plan, loaded, report, workers)
 
 
 def begun(out: Path) -> Plan:
@@ -112,7 +130,11 @@ def _checked(out: Path, plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
 # --- the grid --------------------------------------------------------------------------------
 
 
-def _carried_out(run: RunDirectory, plan: Plan, loaded: Loaded, report: Report) -> Found:
+def _carried_out(
+    run: RunDirectory, plan: Plan, loaded: Loaded, report: Report, workers: Workers | None
+) -> Found:
+    if workers:
+        _ahead(run.path, plan, loaded, report, workers)
     grid = Grid(report, _work(run.path, plan, loaded))
     supernets: dict[str, Mapping[str, Any]] = {}
     floors: dict[str, Floor] = {}
@@ -126,9 +148,75 @@ def _carried_out(run: RunDirectory, plan: Plan, loaded: Loaded, report: Report) 
         if not kept:
             told = "; ".join(f"{label}: {why}" for label, why in plan.left_out.items())
             raise StrategyError(f"no strategy could search to the end: {told}")
+    if workers:
+        _winners_ahead(run.path, plan, records, loaded, report, workers)
     again = dict(retrained(run.path, plan, records, loaded, grid))
     space = loaded.bound(plan.space)
     return Found(run.about, plan, loaded, space, supernets, floors, records, again)
+
+
+def _ahead(out: Path, plan: Plan, loaded: Loaded, report: Report, workers: Workers) -> None:
+    """Do each supernet and its searches in a worker; what is done is read afterwards.
+
+    An entrant that fails on one supernet is left out of the later ones then, as it is in one
+    process.
+    """
+    left = {s.name: searching_passes(out, plan, s, loaded) for s in plan.supernets}
+    jobs = [
+        Job(shared.name, partial(_args, _searched_apart, out, plan, shared))
+        for shared in plan.supernets
+        if left[shared.name]
+    ]
+    _swept(jobs, {job.name: left[job.name] for job in jobs}, plan, report, workers)
+
+
+def _winners_ahead(
+    out: Path,
+    plan: Plan,
+    records: Mapping[Place, Record],
+    loaded: Loaded,
+    report: Report,
+    workers: Workers,
+) -> None:
+    """Retrain the winners in workers."""
+    jobs = []
+    for (digest, seed), arch in missing(out, plan, records).items():
+        work = partial(_args, _retrained_apart, out, plan, arch, seed)
+        jobs.append(Job(f"winner {digest} · seed {seed}", work))
+    passes = retraining_passes(loaded)
+    _swept(jobs, {job.name: passes for job in jobs}, plan, report, workers)
+
+
+def _swept(
+    jobs: Sequence[Job], passes: Mapping[str, int], plan: Plan, report: Report, workers: Workers
+) -> None:
+    if not jobs:
+        return
+    grid = Grid(report, sum(passes.values()))
+
+    def ended(job: Job, found: Any) -> None:
+        if isinstance(found, NoahnasError):
+            raise found
+        grid.done(passes[job.name])
+        grid.part(f"{job.name} by a worker", 0)(Progress("done", 1, 1, ""))
+
+    workers.sweep(plan.inputs.device, jobs, ended)
+
+
+def _args(*args: Any) -> tuple[Any, ...]:
+    return args
+
+
+def _searched_apart(out: Path, plan: Plan, shared: Shared) -> None:
+    """What a worker does for a supernet."""
+    loaded = reload(RunDirectory.open(out), silent, plan.inputs)
+    searched(out, plan, shared, loaded, Grid(silent, 1))
+
+
+def _retrained_apart(out: Path, plan: Plan, arch: Arch, seed: int) -> None:
+    """What a worker does for a winner."""
+    loaded = reload(RunDirectory.open(out), silent, plan.inputs)
+    retrained_one(out, arch, seed, loaded, silent)
 
 
 def _work(out: Path, plan: Plan, loaded: Loaded) -> int:

@@ -22,9 +22,12 @@ from noahnas.protocols.runs import check_begun, check_place, finished, run_cells
 from noahnas.report.micro import to_markdown
 from noahnas.report.micro_plots import plots
 from noahnas.space.check import binding
+from noahnas.workers import Workers
 
 
-def carry_out(out: Path, asked: Asked, report: Report = silent) -> dict[str, Any]:
+def carry_out(
+    out: Path, asked: Asked, report: Report = silent, workers: Workers | None = None
+) -> dict[str, Any]:
     """Do the figures asked for that are not done, write the table of all that is there, return it.
 
     What lies in `out` of earlier calls goes into the table as well. Several processes may work in
@@ -47,7 +50,7 @@ def carry_out(out: Path, asked: Asked, report: Report = silent) -> dict[str, Any
         yield grid.part(f"[{number}/{total}] {cell.name}{f' · {why}' if why else ''}", count)
         grid.done(count)
 
-    run_cells(out, plan, watch, _lightened)
+    run_cells(out, plan, watch, _lightened, workers)
     told = summary(out, merged(out, both))
     write(out, told)
     return told

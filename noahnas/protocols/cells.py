@@ -47,6 +47,7 @@ class Cell:
     winner_of: str = ""  # the cell whose winner this one retrains
     supernet_of: str = ""  # the cell whose supernet this one searches
     rates: tuple[tuple[str, float], ...] = ()  # cells that tried learning rates; the best is taken
+    candidates: tuple[str, ...] = ()  # cells that trained an arch each; the best on val is taken
     place: str = ""  # where it stands, if not by task, row and seed
 
     @property
@@ -57,20 +58,24 @@ class Cell:
     @property
     def needs(self) -> tuple[str, ...]:
         """Cells whose results decide its inputs."""
-        return tuple(name for name in (self.winner_of, *(name for name, _ in self.rates)) if name)
+        tried = (name for name, _ in self.rates)
+        return tuple(name for name in (self.winner_of, *tried, *self.candidates) if name)
 
     @property
     def left_open(self) -> set[str]:
         """The inputs that those results decide."""
-        return ({"arch"} if self.winner_of else set()) | ({"recipe"} if self.rates else set())
+        arch = {"arch"} if self.winner_of or self.candidates else set()
+        return arch | ({"recipe"} if self.rates else set())
 
     def settled(self, out: Path, results: Results) -> Inputs:
         """Its inputs, now that the cells it needs are done.
 
         Raises:
-            RunError: if no learning rate could be trained with.
+            RunError: if no learning rate could be trained with, or no candidate.
         """
         inputs = self.inputs
+        if self.candidates:
+            inputs = replace(inputs, arch=best_arch(self.candidates, results))
         if self.winner_of:
             inputs = replace(inputs, arch=Arch.from_dict(results[self.winner_of]["arch"]))
         if self.supernet_of:
@@ -104,6 +109,20 @@ def best_rate(rates: Sequence[tuple[str, float]], results: Results) -> float:
         told = "; ".join(str(results[name].get("failed")) for name, _ in rates)
         raise RunError(f"training diverged with every learning rate tried: {told}")
     return max(scores, key=lambda rate: scores[rate])
+
+
+def best_arch(candidates: Sequence[str], results: Results) -> Arch:
+    """The arch of best val accuracy, of equals that of the lower loss.
+
+    Raises:
+        RunError: if none was trained to its end.
+    """
+    vals = {name: results[name]["val"] for name in candidates if "val" in results[name]}
+    if not vals:
+        told = "; ".join(str(results[name].get("failed")) for name in candidates)
+        raise RunError(f"training diverged with every candidate: {told}")
+    best = max(vals, key=lambda name: (vals[name]["accuracy"], -vals[name]["loss"]))
+    return Arch.from_dict(results[best]["arch"])
 
 
 def settle(

@@ -24,6 +24,7 @@ KINDS = {  # row → kind
     "max": "max",
     "middle": "middle",
     "feasible": "feasible",
+    "alone": "alone",
     "random": "random",
     "noah": "noah",
 }
@@ -37,9 +38,11 @@ TITLES = {
     "max": "the largest feasible design",
     "middle": "the middle design",
     "feasible": "a random feasible design",
+    "alone": "the best of designs trained alone",
     "random": "random search",
     "noah": "NOAH (evolution)",
 }
+ALONE_EPOCHS = 10  # of a candidate that is trained alone
 TRIED = 3  # designs of several modules that show a learning rate
 MOST = 512  # dims that are tried for a single module
 WORK = 9_000  # dims over all blocks, which a space allows
@@ -65,7 +68,7 @@ def title_of(name: str) -> str:
 
 def mixed(row: Row) -> bool:
     """Whether it trains an architecture of several modules."""
-    return row.kind in ("max", "middle", "feasible", "random", "noah")
+    return row.kind in ("max", "middle", "feasible", "alone", "random", "noah")
 
 
 def rated(row: Row) -> str:
@@ -115,6 +118,17 @@ def tried(row: Row, space: Space, task: str, seed: int) -> tuple[Arch, ...]:
         return (design(row, space, task, seed),)
     rng = np.random.default_rng([seed, zlib.crc32(f"rates {task}".encode())])
     return tuple(space.sample(rng, TRIED, prior="paper"))
+
+
+@lru_cache(maxsize=1024)
+def candidates(space: Space, task: str, seed: int, count: int) -> tuple[Arch, ...]:
+    """Random feasible designs of which the row `alone` takes the best.
+
+    Raises:
+        NoahnasError: if nothing meets the budget.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(f"alone {task}".encode())])
+    return tuple(space.sample(rng, count, prior="paper"))
 
 
 @lru_cache(maxsize=32)

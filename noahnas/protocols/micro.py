@@ -18,7 +18,17 @@ from noahnas.errors import NoahnasError, RunError, unknown
 from noahnas.files import sealed_json, write_atomic
 from noahnas.inputs import Inputs
 from noahnas.protocols.cells import Cell, Settings, at_rate
-from noahnas.protocols.designs import KINDS, design, mixed, rated, row_of, tried
+from noahnas.protocols.designs import (
+    ALONE_EPOCHS,
+    KINDS,
+    candidates,
+    design,
+    mixed,
+    rated,
+    row_of,
+    tried,
+)
+from noahnas.protocols.prices import passes
 from noahnas.protocols.rows import Row
 from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory
@@ -143,6 +153,11 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
     )
     needed = _tried(figure, row, inputs, space, recipe, settings)
     rates = tuple((cell.name, cell.inputs.recipe.retrain.lr) for cell in needed)
+    if row.kind == "alone":
+        needed += _candidates(figure, row, inputs, space, rates)
+        names = tuple(cell.name for cell in needed[len(rates) :])
+        cell = Cell(figure.task, row, figure.seed, inputs, rates=rates, candidates=names)
+        return [*needed, cell]
     if not row.searched:
         inputs = replace(inputs, arch=design(row, space, figure.task, figure.seed))
         return [*needed, Cell(figure.task, row, figure.seed, inputs, rates=rates)]
@@ -182,6 +197,42 @@ def _tried(
         for rate in rates
         for i, arch in enumerate(archs)
     ]
+
+
+def _candidates(
+    figure: Figure,
+    row: Row,
+    inputs: Inputs,
+    space: Space,
+    rates: tuple[tuple[str, float], ...],
+) -> list[Cell]:
+    """Designs that are trained alone on train for a few epochs and scored on val.
+
+    As many as can be had for the passes that the recipe spends on supernet and search.
+    """
+    recipe = inputs.recipe
+    stage = replace(recipe.retrain, epochs=min(ALONE_EPOCHS, recipe.retrain.epochs))
+    short = replace(inputs, recipe=replace(recipe, retrain=stage), held_out=True)
+    searched = replace(inputs, space=space)
+    train = passes(Cell(figure.task, row, figure.seed, searched))["supernet"]
+    search = passes(Cell(figure.task, row, figure.seed, searched, supernet_of="it"))["search"]
+    each = passes(Cell(figure.task, row, figure.seed, short))["retrain"] + _val(figure)
+    count = max(2, (train + search) // each)
+    return [
+        Cell(
+            figure.task,
+            row,
+            figure.seed,
+            replace(short, arch=arch),
+            rates=rates,
+            place=f"{figure.task}/candidates{_suffix(row)}/seed-{figure.seed}/{i}",
+        )
+        for i, arch in enumerate(candidates(space, figure.task, figure.seed, count))
+    ]
+
+
+def _val(figure: Figure) -> int:
+    return TASKS[figure.task].counts[1]
 
 
 def _suffix(row: Row) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from noahnas.compare.winners import usage
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.protocols.answers import Scores, differences, half_width
-from noahnas.protocols.cells import best_rate
+from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
@@ -27,7 +27,7 @@ CHARGED = ("supernet", "search", "retrain")  # stages of a run that its row is c
 def summary(out: Path, asked: Asked) -> dict[str, Any]:
     """All that is told of the runs in `out` that were ever asked for and are done."""
     plan = asked.plan()
-    results = finished(out, plan)
+    results = _charged(plan, finished(out, plan))
     done = [figure for figure in asked.figures if figure.name in results]
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for figure in done:
@@ -64,6 +64,25 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
     }
     told["notes"] = list(notes(told, asked))
     return told
+
+
+def _charged(
+    plan: Sequence[Cell], results: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The results, those with candidates charged for these as for a search."""
+    found = dict(results)
+    for cell in plan:
+        if not cell.candidates or cell.name not in results:
+            continue
+        search = {"passes": 0, "seconds": 0.0}
+        for name in cell.candidates:
+            if name in results:  # another diverged
+                own = results[name]
+                search["passes"] += own["cost"]["retrain"]["passes"] + own["val"]["passes"]
+                search["seconds"] += own["cost"]["retrain"]["seconds"]
+        cost = results[cell.name]["cost"] | {"search": search}
+        found[cell.name] = results[cell.name] | {"cost": cost}
+    return found
 
 
 def _by_row(figure: Figure) -> tuple[int, str]:

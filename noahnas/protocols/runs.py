@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, load_data
-from noahnas.errors import RunError, TrainingError
+from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.inputs import Inputs
 from noahnas.pipeline import resume, start
-from noahnas.progress import Report
+from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell
 from noahnas.rundir import RunDirectory
+from noahnas.workers import Job, Workers
 
 # Inputs that may differ between a run and the plan that goes on with it: which supernet is searched
 # is decided by the cell's name, and its path changes when a table's directory is moved.
@@ -25,11 +27,16 @@ After = Callable[[Cell, Path, Report], None]
 
 
 def run_cells(
-    out: Path, plan: Sequence[Cell], watch: Watch, after: After = lambda *_: None
+    out: Path,
+    plan: Sequence[Cell],
+    watch: Watch,
+    after: After = lambda *_: None,
+    workers: Workers | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Results by cell name; what is done already is read, what was begun goes on.
 
-    All that is there is checked before the first training.
+    All that is there is checked before the first training. With `workers` these do the cells first,
+    and here they are read.
 
     Raises:
         RunError: if a cell's directory holds a run with other inputs, or cells that share a data
@@ -38,8 +45,12 @@ def run_cells(
     """
     check_begun(out, plan)
     _check_now(out, plan, watch)
+    failed = _ahead(out, plan, watch, workers) if workers else {}
     results: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(plan, start=1):
+        if cell.name in failed:
+            results[cell.name] = failed[cell.name]
+            continue
         inputs = cell.settled(out, results)
         done = state(out / cell.name)
         with watch(cell, "done" if done == "done" else "", number, len(plan)) as report:
@@ -48,12 +59,56 @@ def run_cells(
             except TrainingError as e:
                 if not cell.inputs.held_out:
                     raise
-                results[cell.name] = {"failed": str(e)}  # a learning rate that is none
+                results[cell.name] = _failure(e)
                 continue
             if done != "done":  # data may change while a long table is made
                 _check_digests(out, [c for c in plan[:number] if c.inputs.data == inputs.data])
             after(cell, out / cell.name, report)
     return results
+
+
+def _ahead(
+    out: Path, plan: Sequence[Cell], watch: Watch, workers: Workers
+) -> dict[str, dict[str, Any]]:
+    """Do the cells that are not done in workers; returns those that diverged and may.
+
+    Raises:
+        NoahnasError: of the kind of what goes wrong in a run.
+    """
+    results, failed = dict(finished(out, plan)), dict[str, dict[str, Any]]()
+    numbers = {cell.name: number for number, cell in enumerate(plan, start=1)}
+    todo = {cell.name: cell for cell in plan if cell.name not in results}
+
+    def work(cell: Cell) -> tuple[Any, ...]:
+        return _run_apart, out / cell.name, cell.settled(out, results)
+
+    def ended(job: Job, found: Any) -> None:
+        cell = todo[job.name]
+        if isinstance(found, TrainingError) and cell.inputs.held_out:
+            results[cell.name] = failed[cell.name] = _failure(found)
+        elif isinstance(found, NoahnasError):
+            raise found
+        else:
+            results[cell.name] = found
+        with watch(cell, "", numbers[cell.name], len(plan)):
+            pass
+
+    jobs = [
+        Job(cell.name, partial(work, cell), (*cell.needs, *filter(None, [cell.supernet_of])))
+        for cell in todo.values()
+    ]
+    workers.sweep(plan[0].inputs.device, jobs, ended)
+    return failed
+
+
+def _run_apart(path: Path, inputs: Inputs) -> dict[str, Any]:
+    """What a worker does for a cell."""
+    return _run(path, inputs, silent)
+
+
+def _failure(error: TrainingError) -> dict[str, Any]:
+    """What stands for the result of a learning rate that is none."""
+    return {"failed": str(error)}
 
 
 def check_place(out: Path) -> None:
