@@ -4,7 +4,7 @@
 
 Evolution, through the search loop, a study journal and `Scores`, on the embedded backbone and 32
 val images; weights are untrained, as only the cost matters. Seconds are of the processor: other
-work ran on the machine. Writes results/soak.json and prints a table.
+work ran on the machine. Writes results/soak.json and the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from pages import put
 from scipy import stats
 
 from noahnas import Arch, Space, Supernet
@@ -99,6 +100,7 @@ def main() -> None:
         "before": before, "after": after,
     }  # fmt: skip
     write_atomic(given.out, (json.dumps(found, indent=1) + "\n").encode())
+    put("reliability.md", "soak", table(found))
     print(table(found))
 
 
@@ -111,7 +113,8 @@ def table(found: dict) -> str:  # type: ignore[type-arg]
 
     first, last = found["rate_second_fifth"], found["rate_last_fifth"]
     before, after = found["before"], found["after"]
-    own = "met" if found["kb_a_trial_without_kept"][0] <= 10 else "missed"
+    _, low, high = found["kb_a_trial_without_kept"]
+    own = "met" if high <= 10 else "missed" if low > 10 else "within error of it"
     return "\n".join([
         "| what | found | limit | |", "|---|---|---|---|",
         f"| evaluations | {found['evaluations']} | 5000 | "

@@ -28,7 +28,7 @@ ON_GPU = 256  # images of a batch on a GPU
 TOGETHER = 2048  # images of one forward on a GPU, those of all its architectures counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one evaluation measured."""
 

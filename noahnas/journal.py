@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from noahnas.errors import RunError, WriteError
 from noahnas.files import SEAL, digest, own_bytes
 
+UNREAD = ("params", "distributions")  # of a trial, written for other tools: we keep archs
 BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
 
 
@@ -45,6 +46,15 @@ class Journal(JournalFileBackend):
     def __init__(self, path: Path, lock: BaseJournalFileLock) -> None:
         super().__init__(str(path), lock)
         self._path = path
+        self._lean = isinstance(lock, SoleWriter)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The operations from that number on; a sole writer's without what noahnas does not read.
+
+        Optuna would keep a distribution for every gene of every trial.
+        """
+        for log in super().read_logs(log_number_from):
+            yield {k: v for k, v in log.items() if k not in UNREAD} if self._lean else log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write a line each, with its digest.

@@ -25,7 +25,7 @@ GROUP = "noahnas.strategies"
 TRIES = 1000  # draws without a new arch, after which a strategy gives up by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """An arch to evaluate."""
 
@@ -33,7 +33,7 @@ class Proposal:
     images: int | None = None  # validation images that suffice; None = all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One evaluated arch."""
 

@@ -31,7 +31,7 @@ CREATOR, ALIVE = "noahnas:creator", "noahnas:alive:"  # attributes of a study
 ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One trial of the study, evaluated or not."""
 

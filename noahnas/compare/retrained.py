@@ -11,6 +11,7 @@ from noahnas.compare.progress import Grid
 from noahnas.compare.record import Place, Record
 from noahnas.evaluate import Result
 from noahnas.loaded import Loaded
+from noahnas.memory import release
 from noahnas.progress import Report
 from noahnas.retrain import retrain
 from noahnas.rundir import RunDirectory, reading
@@ -54,6 +55,7 @@ def retrained(
             name = f"[{number}/{len(wanted)}] winner {digest} · seed {seed}"
             retrained_one(out, arch, seed, loaded, grid.part(name, passes))
             grid.done(passes)
+            release()
         (place.path / "retrain.ckpt").unlink(missing_ok=True)
         found = place.read_json(RETRAINED, "test", "passes", "seconds")
         with reading(place.path / RETRAINED):

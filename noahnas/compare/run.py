@@ -21,6 +21,7 @@ from noahnas.compare.retrained import (
 from noahnas.compare.searched import Floor, searched, searching_passes
 from noahnas.errors import NoahnasError, RunError, StrategyError
 from noahnas.loaded import Loaded, load, reload
+from noahnas.memory import release
 from noahnas.pipeline import STAGES, cost_of_other, described
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
@@ -141,6 +142,7 @@ def _carried_out(
     records: dict[Place, Record] = {}
     for shared in plan.supernets:
         done = searched(run.path, plan, shared, loaded, grid)
+        release()
         supernets[shared.name], floors[shared.name] = done.cost, done.floor
         records |= {(label, shared.name, seed): r for (label, seed), r in done.records.items()}
         kept = tuple(e for e in plan.entrants if e.label not in done.failed)

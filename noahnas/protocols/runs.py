@@ -12,6 +12,7 @@ from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, load_data
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.inputs import Inputs
+from noahnas.memory import release
 from noahnas.pipeline import resume, start
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell
@@ -63,6 +64,7 @@ def run_cells(
                 continue
             if done != "done":  # data may change while a long table is made
                 _check_digests(out, [c for c in plan[:number] if c.inputs.data == inputs.data])
+                release()
             after(cell, out / cell.name, report)
     return results
 
@@ -103,7 +105,10 @@ def _ahead(
 
 def _run_apart(path: Path, inputs: Inputs) -> dict[str, Any]:
     """What a worker does for a cell."""
-    return _run(path, inputs, silent)
+    try:
+        return _run(path, inputs, silent)
+    finally:
+        release()
 
 
 def _failure(error: TrainingError) -> dict[str, Any]:
