@@ -114,14 +114,13 @@ def searched() -> dict[str, float]:
         process = subprocess.Popen(
             again, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        while journal.stat().st_size == size and process.poll() is None:
+        while journal.stat().st_size <= size and process.poll() is None:
             time.sleep(0.02)
         resumed = time.monotonic() - began
         if process.wait() or complete(journal) != ALL:
             raise SystemExit(f"{complete(journal)} of {ALL} trials")
-        report = [sys.executable, "-m", "noahnas", "report", str(run)]
         began = time.monotonic()
-        subprocess.run(report, env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(again, env=env, check=True, stdout=subprocess.DEVNULL)
         return {
             "trials": ALL,
             "killed_at": before,
@@ -157,7 +156,8 @@ def table(found: dict[str, Any]) -> str:
         f"| Python's objects of a trial, in study and strategy | {kb} KB | 10 KB | {verdict} |",
         f"| a search killed at {run['killed_at']:,} trials, until it goes on | "
         f"{run['resume_seconds']} s | seconds | |",
-        f"| `noahnas report` of {run['trials']:,} trials | {run['report_seconds']} s | seconds | |",
+        f"| the report of a finished search of {run['trials']:,} trials | "
+        f"{run['report_seconds']} s | seconds | |",
     ]  # fmt: skip
     return "\n".join(lines)
 

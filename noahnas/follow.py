@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from noahnas.errors import NoahnasError, RanksError, RunError, TrainingError
@@ -14,7 +15,7 @@ from noahnas.loaded import Loaded, load
 from noahnas.pipeline import Job, retrain_stage, train_supernet
 from noahnas.printable import printable
 from noahnas.progress import silent
-from noahnas.ranks import Ranks, joined
+from noahnas.ranks import READY, Ranks, joined
 
 FAULT = 2  # exit code
 
@@ -56,6 +57,9 @@ def followed(ranks: Ranks) -> int:
 
 def main() -> None:
     """A process begun by rank 0, with the kind of device as its argument."""
+    with suppress(ImportError):  # told by rank 0, which lacks it as well
+        import lightning_fabric.strategies.ddp  # noqa: F401  # seconds; others wait without end
+    os.write(sys.stdout.fileno(), READY)
     try:
         with joined(None, None, sys.argv[1]) as ranks:
             code = followed(ranks)

@@ -84,6 +84,7 @@ def start(
         cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
     searched = "search" if inputs.strategy else "supernet"
     about = {"command": searched if inputs.space else "retrain"} | described(loaded)
+    about |= {"devices": ranks.local, "nodes": ranks.size // ranks.local}
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
     return _stages(RunDirectory.create(out, about), loaded, report, ranks, workers)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import selectors
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ from noahnas.errors import NoahnasError, RanksError
 PATIENCE = timedelta(days=7)  # the others wait for as long as rank 0 searches
 TOGETHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FOLLOWER = "from noahnas.follow import main; main()"
+READY = b"ready\n"  # what a process that rank 0 began says before it connects
+BEGIN = 300.0  # seconds in which it must say so
 GONE = 10.0  # seconds in which a process that was told to end does so by itself
 
 
@@ -236,8 +240,9 @@ def _begun(count: int, device: str) -> Iterator[None]:
             env = os.environ | _variables(rank, count, port)
             others.append(subprocess.Popen(
                 command, env=env, start_new_session=True, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
             ))  # fmt: skip
+        _ready(others)
         os.environ.update(own)
         yield
         for other in others:
@@ -249,6 +254,35 @@ def _begun(count: int, device: str) -> Iterator[None]:
         for other in others:
             other.kill()
             other.wait()
+            if other.stdout:
+                other.stdout.close()
+
+
+def _ready(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all are about to connect: who connects waits for the others without end.
+
+    Raises:
+        RanksError: if one ends before, or takes too long.
+    """
+    until = time.monotonic() + BEGIN
+    with selectors.DefaultSelector() as waiting:
+        for other in others:
+            assert other.stdout is not None  # as it is a pipe
+            waiting.register(other.stdout, selectors.EVENT_READ, other)
+        while waiting.get_map():
+            for key, _ in waiting.select(max(0.0, until - time.monotonic())):
+                if os.read(key.fd, len(READY)) != READY:
+                    code = key.data.wait()
+                    raise RanksError(
+                        f"a process of this training ended before it could begin (exit code "
+                        f"{code}); if it could say why, it stands above"
+                    )
+                waiting.unregister(key.fileobj)
+            if waiting.get_map() and time.monotonic() >= until:
+                raise RanksError(
+                    f"{len(waiting.get_map())} processes of this training did not begin within "
+                    f"{BEGIN:.0f} seconds; is the machine busy with something else?"
+                )
 
 
 def _variables(rank: int, count: int, port: int) -> Mapping[str, str]:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from noahnas.errors import NoahnasError
+from noahnas.errors import NoahnasError, RanksError
 from noahnas.files import read_sealed_json
-from noahnas.ranks import asked
+from noahnas.ranks import asked, joined
 from tests.processes import PATIENCE, begun, ended
 
 # Neither batch size nor split can be halved; archs differ within a batch; images are augmented.
@@ -131,6 +131,104 @@ def test_a_killed_process_ends_the_other(tmp_path: Path, which: str) -> None:
         time.sleep(0.05)
     else:
         assert not Path(f"/proc/{other}").exists()
+
+
+TOGETHER = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+import numpy as np
+import torch
+from noahnas import Arch, Space
+from noahnas.backbone import load_backbone
+from noahnas.data import LoadOptions, Split, Task, load_data
+from noahnas.errors import TrainingError
+from noahnas.policy import only, policy
+from noahnas.ranks import ALONE, joined
+from noahnas.recipe import Stage
+from noahnas.train import build, train
+import noahnas.train as module
+
+torch.set_num_threads(1)
+data = load_data("digits", LoadOptions((16, 16)))
+space = Space.load("tiny").bind(blocks=4, width=48)
+few = Split(data.train.images[:50], data.train.labels[:50])
+root = Path(sys.argv[1])
+
+
+def trained(ranks, how, name):
+    backbone = load_backbone("vit-digits")
+    task = Task(data, backbone.preprocess, torch.device("cpu"))
+    stage = Stage(epochs=2, lr=2e-3, batch_size=16, warmup_epochs=0)
+    arch = Arch(adapter=(8,) * 4, lora=(4,) * 4, vpt=(2,) * 4)
+    plan = policy("warm+sandwich", space) if how == "sandwich" else only(arch)
+    arch = space.largest if how == "sandwich" else arch
+    net = build(backbone, arch, len(data.classes), stage, 0, full=how == "full")
+    whole = module._gradients
+    if how == "memory":  # a mock: this machine's memory cannot be filled safely
+        def scarce(net, optimizer, batch, most, ranks=ALONE):
+            if ranks.size > 1 and ranks.rank == 1 and most > 4:
+                raise MemoryError("mocked")
+            return whole(net, optimizer, batch, most, ranks)
+        module._gradients = scarce
+    if how == "nan":
+        for p in net.trainable().values():
+            p.data.fill_(float("nan"))
+    said = ""
+    try:
+        train(net, task, few, stage, name="t", plan=plan, seed=0,
+              checkpoint=root / f"{name}.ckpt", ranks=ranks)
+    except TrainingError as e:
+        said = str(e)
+    module._gradients = whole
+    return net, said
+
+
+with joined(None, None, "cpu") as ranks:
+    for how in ("sandwich", "full", "memory", "nan"):
+        net, said = trained(ranks, how, f"{how}-two")
+        if ranks.leads:
+            one, told = trained(ALONE, how, f"{how}-one")
+            most, a, b = 0.0, net.trainable(), one.trainable()
+            for name in a:
+                gap = (a[name] - b[name]).abs()
+                if name.endswith("qkv.bias"):  # those of keys change nothing: AdamW steps by noise
+                    gap = gap.view(3, -1)[[0, 2]]
+                most = max(most, float(gap.max()))
+            print(how, most, said == told, said)
+        ranks.share()
+"""
+
+
+def test_policies_full_training_and_faults_are_those_of_one_process(tmp_path: Path) -> None:
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    process = begun(*torchrun, str(script), str(tmp_path))
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    found = {
+        how: rest.split(maxsplit=2) for how, rest in (x.split(" ", 1) for x in out.splitlines())
+    }
+    for how in ("sandwich", "full", "memory"):
+        assert float(found[how][0]) < 1e-5, out
+    assert "memory ran out" in err
+    assert found["nan"][1] == "True"
+    assert "not finite" in found["nan"][2]
+
+
+def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noahnas.ranks.FOLLOWER", "raise SystemExit(3)")
+    refused = pytest.raises(RanksError, match=r"before it could begin \(exit code 3\)")
+    with refused, joined(2, None, "cpu"):
+        pass
+    monkeypatch.setattr("noahnas.ranks.FOLLOWER", "import time; time.sleep(60)")
+    monkeypatch.setattr("noahnas.ranks.BEGIN", 0.5)
+    with (
+        pytest.raises(RanksError, match="1 processes of this training did not begin"),
+        joined(2, None, "cpu"),
+    ):
+        pass
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
