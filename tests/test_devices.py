@@ -93,6 +93,15 @@ def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path,
     assert err.count("retrain 2/2") == 1  # one process tells
 
 
+def test_two_processes_retrain_as_one_does(tmp_path: Path, alone: Path) -> None:
+    given = command(tmp_path, tmp_path / "run", "--devices", "2")[1:]
+    code, err = done("-m", "noahnas", "retrain", "--arch", str(alone / "best.yaml"), *given)
+    assert code == 0, err
+    assert differ(alone, tmp_path / "run", "best.safetensors") < 1e-5
+    about = read_sealed_json((tmp_path / "run" / "run.json").read_bytes())
+    assert (about["devices"], about["nodes"]) == (2, 1)
+
+
 def test_an_interrupted_training_ends_with_130_and_goes_on_with_one_device(
     tmp_path: Path, alone: Path
 ) -> None:
@@ -214,7 +223,8 @@ def test_policies_full_training_and_faults_are_those_of_one_process(tmp_path: Pa
         assert float(found[how][0]) < 1e-5, out
     assert "memory ran out" in err
     assert found["nan"][1] == "True"
-    assert "not finite" in found["nan"][2]
+    assert "the loss of Arch(" in found["nan"][2]
+    assert "is nan" in found["nan"][2]
 
 
 def test_a_process_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
