@@ -280,7 +280,7 @@ def test_by_workers_it_is_the_same_and_one_that_is_killed_is_begun_again(
         time.sleep(0.002)
     workers = psutil.Process(process.pid).children(recursive=True)
     victims = [w for w in workers if "ray::_done" in " ".join(w.cmdline())]
-    assert len(victims) == 2
+    assert victims  # one or two: the other may be about to begin, or have ended its part
     victims[0].kill()
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error

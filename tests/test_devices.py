@@ -78,14 +78,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return root / "run"
 
 
-@pytest.mark.parametrize("how", ["--devices", "torchrun"])
-def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path, how: str) -> None:
+def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path) -> None:
     out = tmp_path / "run"
-    if how == "torchrun":
-        before = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-        code, err = done(*before, "-m", "noahnas", *command(tmp_path, out))
-    else:
-        code, err = done("-m", "noahnas", *command(tmp_path, out, "--devices", "2"))
+    code, err = done("-m", "noahnas", *command(tmp_path, out, "--devices", "2"))
     assert code == 0, err
     assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
     assert told(out) == told(alone)
@@ -93,11 +88,14 @@ def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path,
     assert err.count("retrain 2/2") == 1  # one process tells
 
 
-def test_two_processes_retrain_as_one_does(tmp_path: Path, alone: Path) -> None:
-    given = command(tmp_path, tmp_path / "run", "--devices", "2")[1:]
-    code, err = done("-m", "noahnas", "retrain", "--arch", str(alone / "best.yaml"), *given)
+def test_two_processes_of_torchrun_retrain_as_one_does(tmp_path: Path, alone: Path) -> None:
+    given = command(tmp_path, tmp_path / "run")[1:]
+    before = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    winner = ("--arch", str(alone / "best.yaml"))
+    code, err = done(*before, "-m", "noahnas", "retrain", *winner, *given)
     assert code == 0, err
     assert differ(alone, tmp_path / "run", "best.safetensors") < 1e-5
+    assert err.count("retrain 2/2") == 1
     about = read_sealed_json((tmp_path / "run" / "run.json").read_bytes())
     assert (about["devices"], about["nodes"]) == (2, 1)
 
