@@ -12,8 +12,9 @@ Parts, by default all but `vit-s`:
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
 
 Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
-so that two processes can share a part. After each part the table, its plots and every run's result
-are copied to `benchmarks/micro_vtab/results`.
+so that two processes can share a part. After each part the table, its plots and every finished
+run's inputs and result are copied to `benchmarks/micro_vtab/results`; what lies there counts as
+done in a checkout that has no runs of its own, so a campaign can move to another machine.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def main() -> None:
             command += ["--backbone", given.vit_s]
         if given.dry_run:
             command.append("--dry-run")
+        take_up(KEPT / name, out, supernets="random" not in ROWS[part])
         print(part, *command[3:], flush=True)
         subprocess.run(command, check=True)
         if not given.dry_run:
@@ -76,12 +78,43 @@ def main() -> None:
 
 
 def keep(out: Path, place: Path) -> None:
-    """Copy the table, its plots and each run's result."""
-    tables = [p for p in out.iterdir() if p.is_file()]
-    for path in (*tables, *out.rglob("result.json")):
-        copy = place / path.relative_to(out)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+    """Copy the table, its plots and each finished run's inputs and result.
+
+    Not those of a supernet that is still to be searched: its weights are too large to be kept.
+    """
+    found = [p for p in out.iterdir() if p.is_file()]
+    for result in out.rglob("result.json"):
+        row, seed = result.parts[-3:-1]
+        noah = row.replace("supernet", "noah", 1)
+        if noah == row or (result.parents[2] / noah / seed / result.name).exists():
+            found += [result, result.with_name("run.json")]
+    for path in found:
+        _copy(path, place / path.relative_to(out))
+
+
+def take_up(place: Path, out: Path, *, supernets: bool) -> None:
+    """Copy what was kept to where it counts as done, unless something is there.
+
+    Args:
+        place: where it was kept.
+        out: the table's directory.
+        supernets: also those, which then count as done although their weights are not there.
+    """
+    todo = []
+    for path in place.rglob("*.json"):
+        if path.parent == place:
+            ours = (out / path.name).exists()
+        else:
+            ours = (out / path.relative_to(place)).with_name("run.json").exists()
+        if not ours and (supernets or not path.parts[-3].startswith("supernet")):
+            todo.append(path)
+    for path in todo:
+        _copy(path, out / path.relative_to(place))
+
+
+def _copy(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, copy)
 
 
 if __name__ == "__main__":
