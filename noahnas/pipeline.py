@@ -33,12 +33,12 @@ from noahnas.registry import origin
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory, reading
 from noahnas.search import Evaluate, search
-from noahnas.shared import join, search_shared
+from noahnas.shared import agree, join, search_shared
 from noahnas.space import Arch, Space, format_space
 from noahnas.space.check import binding
 from noahnas.storage import file_of, opened, unmasked
 from noahnas.strategy import GROUP, OneShot, make_strategy
-from noahnas.study import Study
+from noahnas.study import Study, creator
 from noahnas.supernet import Supernet
 from noahnas.train import TrainLog, train
 from noahnas.workers import Workers
@@ -82,6 +82,11 @@ def start(
     loaded = load(inputs, report)
     if inputs.supernet and inputs.space:
         cost_of_other(Path(inputs.supernet), loaded.about(inputs.space))
+    if inputs.study and inputs.space:
+        with opened(inputs.storage) as storage:
+            made = creator(storage, inputs.study)
+        if made:
+            agree(inputs.study, made, _identity(loaded, loaded.bound(inputs.space)))
     searched = "search" if inputs.strategy else "supernet"
     about = {"command": searched if inputs.space else "retrain"} | described(loaded)
     about |= {"devices": ranks.local, "nodes": ranks.size // ranks.local}
@@ -362,9 +367,18 @@ def _study(run: RunDirectory, loaded: Loaded, net: Supernet, space: Space) -> It
     if not (run.path / WORKER).is_file():
         run.write_json(WORKER, {"worker": uuid4().hex})
     worker = run.read_json(WORKER, "worker")["worker"]
-    identity = {
+    weights = weights_digest(net.trainable())[:16]  # of no file: a header has no order
+    identity = _identity(loaded, space) | {"supernet": weights}
+    name = inputs.study or f"noahnas-{digest(json_text(identity).encode())[:16]}"
+    with opened(inputs.storage) as storage:
+        yield Study(storage, space, name, worker, identity)
+
+
+def _identity(loaded: Loaded, space: Space) -> dict[str, Any]:
+    """What scores depend on beside the supernet's weights."""
+    inputs = loaded.inputs
+    return {
         "space": digest(format_space(space).encode())[:16],
-        "supernet": weights_digest(net.trainable())[:16],  # of no file: a header has no order
         "data": loaded.task.data.digest[:16],
         "backbone": loaded.backbone.digest[:16],
         "precision": loaded.task.precision,
@@ -374,9 +388,6 @@ def _study(run: RunDirectory, loaded: Loaded, net: Supernet, space: Space) -> It
         "seed": inputs.seed,
         "by": inputs.recipe.search.by,
     }
-    name = inputs.study or f"noahnas-{digest(json_text(identity).encode())[:16]}"
-    with opened(inputs.storage) as storage:
-        yield Study(storage, space, name, worker, identity)
 
 
 def retrain_stage(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -48,16 +48,25 @@ def join(study: Study, seed: int) -> int:
         if time.monotonic() > patient_until:  # it was killed before it could say so
             study.note(CREATOR, me)
         time.sleep(POLLS[0])
-    differ = [
-        f"its {what} is {made['of'].get(what)}, not {value}"
-        for what, value in study.identity.items()
-        if made["of"].get(what) != value
-    ]
-    if differ:
-        raise StorageError(f"the study '{study.name}' is of another search: {'; '.join(differ)}")
+    agree(study.name, made["of"], study.identity)
     if made["worker"] == study.worker:
         return seed
     return int(digest(f"{seed} {study.worker}".encode())[:8], 16)
+
+
+def agree(name: str, made: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """See that a study is of our search, as far as we know it.
+
+    Raises:
+        StorageError: with all that differs.
+    """
+    differ = [
+        f"its {what} is {made.get(what)}, not {value}"
+        for what, value in ours.items()
+        if made.get(what) != value
+    ]
+    if differ:
+        raise StorageError(f"the study '{name}' is of another search: {'; '.join(differ)}")
 
 
 def search_shared(

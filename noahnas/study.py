@@ -31,6 +31,16 @@ CREATOR, ALIVE = "noahnas:creator", "noahnas:alive:"  # attributes of a study
 ASKED, MEASURED = "noahnas", "result"  # the trial attributes, one written at each end
 
 
+def creator(storage: BaseStorage, name: str) -> Mapping[str, Any]:
+    """What the process that made a study noted of its search; {} if there is no such study."""
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        return {}
+    made = storage.get_study_user_attrs(study_id).get(CREATOR, {})
+    return dict(made.get("of", {}))
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One trial of the study, evaluated or not."""

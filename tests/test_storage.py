@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from noahnas.errors import StorageError
@@ -28,60 +26,27 @@ from noahnas.storage import absolute, masked, opened, unmasked
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import ALIVE, Entry, Study
 
+from .postgres import PASSWORD, Postgres, free_port, server
 from .processes import begun
 from .test_strategies import bound, score
 
 TRIALS, BATCH = 23, 5
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
-PASSWORD = "s3cret%40pw"  # as a URL writes s3cret@pw  # pragma: allowlist secret
 SIZES = [
     "--backbone", "vit-digits", "--data", "digits", "--trials", "30", "--supernet-epochs", "1",
     "--retrain-epochs", "1", "--json",
 ]  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL of its own, in a directory of its own; its URL, with a password."""
-    if not (POSTGRES / "initdb").exists():
-        pytest.skip("Debian's PostgreSQL 15 is not installed")
-    if os.getuid() != 0 or "postgres" not in {p.pw_name for p in pwd.getpwall()}:
-        pytest.skip("only root can run PostgreSQL as the user postgres")
-    place = Path(
-        subprocess.check_output(["mktemp", "-d", "/tmp/noahnas-pg-XXXXXX"], text=True).strip()
-    )
-    shutil.chown(place, "postgres", "postgres")
-    secret = place / "password"
-    secret.write_text("s3cret@pw\n")
-    secret.chmod(0o644)
+def database() -> Iterator[Postgres]:
+    with server() as found:
+        yield found
 
-    def done(*args: str) -> None:
-        subprocess.run(args, check=True, user="postgres", cwd=place, capture_output=True)
 
-    data, port = place / "data", free_port()
-    done(str(POSTGRES / "initdb"), "-D", str(data), "-A", "scram-sha-256", "-U", "nas",
-         f"--pwfile={secret}", "--no-sync")  # fmt: skip
-    server = subprocess.Popen(
-        [str(POSTGRES / "postgres"), "-D", str(data), "-p", str(port), "-k", str(place),
-         "-h", "127.0.0.1"],
-        user="postgres", cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        ready = [str(POSTGRES / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
-        while subprocess.run(ready, capture_output=True, check=False).returncode:
-            assert server.poll() is None
-            time.sleep(0.05)
-        yield f"postgresql://nas:{PASSWORD}@127.0.0.1:{port}/postgres"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait()
-        shutil.rmtree(place)
+@pytest.fixture
+def postgres(database: Postgres) -> str:
+    """A PostgreSQL's URL, with a password."""
+    return database.url
 
 
 @pytest.fixture
@@ -362,6 +327,50 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
     _, err = refused.communicate()
     assert refused.returncode == 2
     assert "the study 'ours' is of another search: its seed is 0, not 1" in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_postgresql_goes_away_for_a_moment_and_for_good(
+    supernet: Path, database: Postgres, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    args = [*SIZES, "--supernet", str(supernet)]
+    with opened(database.url):  # makes the tables
+        pass
+    process = begun(
+        "-m", "noahnas", "search", *args, "--storage", database.url, "--study", "gone",
+        "--out", str(run),
+    )  # fmt: skip
+
+    def complete() -> int:
+        with psycopg.connect(database.url) as connection:
+            (count,) = connection.execute(
+                "select count(*) from trials join studies using (study_id) "
+                "where study_name = 'gone' and state = 'COMPLETE'"
+            ).fetchone()
+        assert process.poll() is None, "the search ended before its database went away"
+        return int(count)
+
+    until(lambda: complete() > 3)
+    database.stop()
+    time.sleep(0.5)
+    database.start()
+    until(lambda: complete() > 10)
+    database.stop()
+    _, err = process.communicate(timeout=60)
+    database.start()
+    assert process.returncode == 2, err
+    assert "cannot be reached" in err
+    assert "noahnas search --resume" in err
+    assert "s3cret" not in err
+    assert "Traceback" not in err
+    resumed = ["--resume", str(run), "--storage", database.url, "--json"]
+    out, err = begun("-m", "noahnas", "search", *resumed).communicate()
+    found, wanted = json.loads(out), json.loads((supernet / "result.json").read_text())
+    for key in ("digest", "evaluations", "val", "test"):
+        assert found[key] == wanted[key]
+    journals = [Study.journal(place / "study.journal", bound()) for place in (run, supernet)]
+    assert told(journals[0].entries()) == told(journals[1].entries())
 
 
 def test_a_wrong_password_ends_with_2_before_anything_is_made(
