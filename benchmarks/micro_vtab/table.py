@@ -24,6 +24,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import DOCS, put  # noqa: E402
 
 RUNS = Path("runs")  # relative, so that results name no place of this machine
 KEPT = Path("benchmarks/micro_vtab/results")
@@ -75,6 +79,20 @@ def main() -> None:
         subprocess.run(command, check=True)
         if not given.dry_run:
             keep(out, KEPT / name)
+            if name == "vit-nano":
+                publish(KEPT / name)
+
+
+def publish(place: Path) -> None:
+    """Write the answers to the README, and the report with its plots to docs/claims.md."""
+    report = (place / "micro-vtab.md").read_text()
+    _, _, body = report.partition("\n\n")  # the page has a title
+    answers = body.partition("## Answers\n\n")[2].partition("\n\n## ")[0]
+    put("../README.md", "micro-vtab", indent(answers, "  "))
+    for plot in place.glob("*.png"):
+        _copy(plot, DOCS / "claims" / plot.name)
+        body = body.replace(f"![{plot.name}]({plot.name})", f"![{plot.stem}](claims/{plot.name})")
+    put("claims.md", "table", body.strip())
 
 
 def keep(out: Path, place: Path) -> None:
