@@ -27,7 +27,7 @@ from pathlib import Path
 from textwrap import indent
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pages import DOCS, put  # noqa: E402
+from pages import DOCS, put
 
 RUNS = Path("runs")  # relative, so that results name no place of this machine
 KEPT = Path("benchmarks/micro_vtab/results")
