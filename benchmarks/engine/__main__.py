@@ -67,7 +67,7 @@ def main() -> None:
         elif what == "precision":
             found[section] = precision(args.work)
         else:
-            found[section] = gpu()
+            found[section] = gpu(args.work)
         found["about"] = {"threads": 1, "torch": torch.__version__, "timm": timm.__version__,
                           "cpu": torch.backends.cpu.get_cpu_capability()}  # fmt: skip
         write_atomic(args.out, (json_text(found, indent=1) + "\n").encode())

@@ -17,14 +17,14 @@ from noahnas.train import build, train
 CPU = torch.device("cpu")
 
 
-def supernet_of(work: Path) -> tuple[Supernet, Space, Task]:
-    """The demo's supernet, trained on `count`; kept in `work`."""
+def supernet_of(work: Path, device: torch.device = CPU) -> tuple[Supernet, Space, Task]:
+    """The demo's supernet on a device, trained on `count`; kept in `work`."""
     recipe = Recipe.load("default")
     backbone = load_backbone("vit-nano")
     data = load_data("count", LoadOptions(backbone.preprocess.size))
     space = Space.load("demo").bind(backbone.model, classes=len(data.classes))
     net = build(backbone, space, len(data.classes), recipe.supernet, 0)
-    task = Task(data, backbone.preprocess, CPU)
+    task = Task(data, backbone.preprocess, device)
     path = work / "supernet.safetensors"
     if path.is_file():
         load_trained(path, net)
@@ -40,4 +40,4 @@ def supernet_of(work: Path) -> tuple[Supernet, Space, Task]:
             checkpoint=work / "supernet.ckpt",
         )
         save_trained(path, net, {})
-    return net, space, task
+    return net.to(device), space, task

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo import supernet_of
+import torch
+from demo import CPU, supernet_of
 from ratios import ratio, show
 from scipy.stats import kendalltau
 
 from noahnas.evaluate import Result, evaluate_batch
 
 
-def precision(work: Path, archs: int = 50) -> dict[str, Any]:
-    """Whether bf16 is faster on this CPU and ranks architectures as fp32 does."""
-    net, space, task = supernet_of(work)
+def precision(work: Path, device: torch.device = CPU, archs: int = 50) -> dict[str, Any]:
+    """Whether bf16 is faster on a device and ranks architectures as fp32 does."""
+    net, space, task = supernet_of(work, device)
+    clock = time.process_time if device == CPU else time.perf_counter  # results lie on the CPU
     drawn = space.sample(np.random.default_rng(1), archs, prior="paper")
     reduced = replace(task, precision="bf16")
     results: dict[str, list[Result]] = {"fp32": [], "bf16": []}
@@ -26,9 +28,9 @@ def precision(work: Path, archs: int = 50) -> dict[str, Any]:
     for arch in drawn:
         seconds = {}
         for told, fed in (("fp32", task), ("bf16", reduced)):
-            began = time.process_time()
+            began = clock()
             results[told].append(evaluate_batch(net, [arch], fed)[0])
-            seconds[told] = time.process_time() - began
+            seconds[told] = clock() - began
         times.append((seconds["bf16"], seconds["fp32"]))
     about = ratio(times)
     found: dict[str, Any] = {"archs": archs, "limit": 0.95, "bf16_over_fp32": about}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas import Space, Supernet
+from noahnas.device import autocast
 from noahnas.policy import Lesson
 from noahnas.train import Batch, _step
 
@@ -34,7 +35,9 @@ class PlainLoRA(nn.Module):
         return out
 
 
-def plain_step(name: str, x: Tensor, y: Tensor) -> Work:
+def plain_step(
+    name: str, x: Tensor, y: Tensor, precision: str = "fp32", *, compiled: bool = False
+) -> Work:
     """A training step of the frozen backbone with LoRA on every qkv, and its head."""
     model = model_of(name)
     model.requires_grad_(False)
@@ -43,10 +46,13 @@ def plain_step(name: str, x: Tensor, y: Tensor) -> Work:
         block.attn.qkv = PlainLoRA(block.attn.qkv)
     model.to(x.device).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    forward: Any = torch.compile(model) if compiled else model
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), y).backward()
+        with autocast(x.device, precision):
+            loss = F.cross_entropy(forward(x), y)  # ()
+        loss.backward()
         optimizer.step()
 
     return step
