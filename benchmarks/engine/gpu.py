@@ -41,7 +41,7 @@ NAMES = ("vit_small_patch16_224", "vit_base_patch16_224")
 MODES = ("fp32", "bf16", "bf16, compiled")
 EVALUATED, TRAINED = 256, 64  # images at a time
 REPEATS = 20
-PATIENCE = 240  # seconds for a compilation
+PATIENCE = 150  # seconds for a compilation
 Case = tuple[str, int, Callable[[], Work]]  # what, images, and what makes the work
 
 
