@@ -107,7 +107,7 @@ def train(
     device = task.device
     net.to(device)
     optimizer = torch.optim.AdamW(
-        net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay
+        net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
     )
     key = f"{name} {seed} {stage}"
     losses, marks, passes, seconds, most = _restore(checkpoint, net, optimizer, key, device, ranks)

@@ -16,6 +16,8 @@ from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor
 from torch.nn import functional as F
 
+from noahnas.backbone.short import ShortAttention, suits
+
 LANES = 16  # numbers in a vector register
 
 
@@ -79,8 +81,14 @@ def attend(
 
     own = projected(x)  # (B, N, 3D)
     rows = [projected(part)[..., width:] for part in prompts]  # (b, p, 2D)
-    rows = [part.to(own).expand(batch, -1, -1) for part in (*rows, *prefix)]  # (B, p, 2D)
+    rows = [part.to(own) for part in (*rows, *prefix)]  # (b, p, 2D)
     count = own.shape[1] + sum(part.shape[1] for part in rows)  # M
+    if rope is None and mask is None and suits(attn, x, count):
+        if len({len(part) for part in rows}) > 1:
+            rows = [part.expand(batch, -1, -1) for part in rows]  # (B, p, 2D)
+        joined = torch.cat(rows, dim=1) if len(rows) > 1 else (*rows, None)[0]  # (b, p, 2D)
+        return _ended(attn, x, ShortAttention.apply(own, joined, attn.num_heads, queries))
+    rows = [part.expand(batch, -1, -1) for part in rows]  # (B, p, 2D)
     spare = -count % LANES if rope is None and _in_lanes(x) else 0
     if spare:  # keys that nobody reads
         rows.append(own.new_zeros(()).expand(batch, spare, 2 * width))  # (B, s, 2D)
@@ -102,11 +110,15 @@ def attend(
         mask = mask[..., :queries, :]  # (…, 1 or n, M)
     drop = attn.attn_drop.p if attn.training else 0.0
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)  # (B, H, n, d)
-    out = out.transpose(1, 2).flatten(2)  # (B, n, D)
+    return _ended(attn, x, out.transpose(1, 2).flatten(2))  # (B, n, D)
+
+
+def _ended(attn: Any, x: Tensor, out: Tensor) -> Tensor:
+    """What attention does with what its heads say of the first tokens (B, n, D)."""
     if hasattr(attn, "norm"):
         out = attn.norm(out)  # (B, n, D)
     if getattr(attn, "gate", None) is not None:
-        out = out * attn.gate(x[:, :queries]).sigmoid()  # (B, n, D)
+        out = out * attn.gate(x[:, : out.shape[1]]).sigmoid()  # (B, n, D)
     projected_out: Tensor = attn.proj_drop(attn.proj(out))  # (B, n, D)
     return projected_out
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noahnas.backbone.hooks import Act, acting, reading
+from noahnas.backbone.short import suits
 from noahnas.errors import BackboneError
 from noahnas.modules.base import Layout
 from noahnas.space.schema import Shape
@@ -95,8 +96,8 @@ class Family:
         more = x.shape[1] - count + sum(rows.shape[1] for rows in (*prefix, *prompts))
         arguments = self._arguments(index, positions, more, mask)
         full = x if wanted is not None and wanted < x.shape[1] else None
-        more_read = full is not None or more
-        read = reading(block, full, prefix, prompts) if more_read else nullcontext()
+        other = full is not None or more or (positions is None and suits(block.attn, x, count))
+        read = reading(block, full, prefix, prompts) if other else nullcontext()
         with read, self._extended(block, more):
             out: Tensor = block(x if full is None else x[:, :wanted], **arguments)
         return out  # (B, count + p, D), or (B, wanted, D)

@@ -1,0 +1,81 @@
+"""Attention over few tokens while training on a CPU, with its backward written out.
+
+PyTorch's fused kernel is made for long sequences: over some ten tokens the matrix products that it
+stands for take less time, and what is read beside the tokens themselves need not be joined to them
+before, and be taken apart again afterwards. In bf16, where training cannot use the fused kernel,
+that holds for longer sequences, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LONGEST = {False: 112, True: 256}  # keys up to which this is faster, under autocast or not
+
+
+def suits(attn: Any, x: Tensor, keys: int) -> bool:
+    """Whether `ShortAttention` is the faster way to train, and all that this attention does."""
+    if not torch.is_grad_enabled() or x.device.type != "cpu":
+        return False
+    if keys > LONGEST[torch.is_autocast_enabled("cpu")] or (attn.training and attn.attn_drop.p):
+        return False
+    norms = (getattr(attn, name, None) for name in ("q_norm", "k_norm"))
+    return all(norm is None or type(norm) is nn.Identity for norm in norms)
+
+
+class ShortAttention(torch.autograd.Function):
+    """softmax(q·kᵀ/√d)·v of each head, for the first tokens; more keys and values may follow.
+
+    Called as `apply(own, rows, heads, queries)`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, rows: Tensor | None, heads: int, queries: int) -> Tensor:
+        """(B, N, 3D), (b, p, 2D), b = B or 1 for the same with every image -> (B, n, D)."""
+        batch, count, width = own.shape[0], own.shape[1], own.shape[2] // 3
+        size = width // heads
+        parts = own.view(batch, count, 3, heads, size).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        q = own.new_empty(batch, heads, queries, size)  # (B, H, n, d)
+        torch.mul(parts[0, :, :, :queries], size**-0.5, out=q)
+        more = 0 if rows is None else rows.shape[1]
+        k, v = own.new_empty(2, batch, heads, count + more, size)  # 2 × (B, H, M, d)
+        for read, part in (k, parts[1]), (v, parts[2]):
+            read[:, :, :count] = part
+        if rows is not None:
+            pair = rows.unflatten(-1, (2, heads, size)).permute(2, 0, 3, 1, 4)  # (2, b, H, p, d)
+            k[:, :, count:], v[:, :, count:] = pair
+        share = (q @ k.transpose(-1, -2)).softmax(dim=-1)  # (B, H, n, M)
+        ctx.save_for_backward(q, k, v, share)
+        ctx.rows = more, rows is not None and len(rows) == 1
+        out: Tensor = (share @ v).transpose(1, 2).flatten(2)  # (B, n, D)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the joint layer's output, and of the rows."""
+        q, k, v, share = ctx.saved_tensors
+        batch, heads, queries, size = q.shape
+        more, alike = ctx.rows
+        count = k.shape[2] - more  # N
+        out = grads[0].unflatten(-1, (heads, size)).transpose(1, 2).contiguous()  # (B, H, n, d)
+        v_grad = share.transpose(-1, -2) @ out  # (B, H, M, d)
+        score = torch._softmax_backward_data(
+            out @ v.transpose(-1, -2), share, -1, share.dtype
+        )  # (B, H, n, M)
+        k_grad = score.transpose(-1, -2) @ q  # (B, H, M, d)
+        own = out.new_empty(batch, count, 3, heads, size)  # (B, N, 3, H, d)
+        parts = own.permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+        torch.mul(score @ k, size**-0.5, out=parts[0, :, :, :queries])
+        if queries < count:
+            parts[0, :, :, queries:] = 0
+        parts[1].copy_(k_grad[:, :, :count])
+        parts[2].copy_(v_grad[:, :, :count])
+        rows = None
+        if more:
+            pair = [grad[:, :, count:] for grad in (k_grad, v_grad)]  # 2 × (B, H, p, d)
+            pair = [grad.sum(dim=0, keepdim=True) for grad in pair] if alike else pair
+            rows = torch.stack(pair).permute(1, 3, 0, 2, 4).flatten(2)  # (b, p, 2D)
+        return own.flatten(2), rows, None, None
