@@ -17,6 +17,9 @@ import torch
 
 from noahnas.errors import OutOfMemoryError
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+MAPPED = 2**25  # bytes of a block from which on it is mapped by itself, and unmapped when freed
+HELD = 2**30  # bytes at the end of the heap that are kept
 T = TypeVar("T")
 TOLD = (
     "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED",
@@ -28,6 +31,18 @@ logger = logging.getLogger(__name__)
 def memory() -> int:
     """Bytes that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def hold() -> None:
+    """Keep freed pages for what comes next, as each step of a training needs the same memory again.
+
+    glibc by itself gives the end of its heap back, and the system then clears every page anew: on
+    a small backbone some percent of a step. `release` gives them back.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
+        libc.mallopt(M_TRIM_THRESHOLD, HELD)
 
 
 def release() -> None:

@@ -24,7 +24,7 @@ from noahnas.data import Split, Task
 from noahnas.device import autocast
 from noahnas.errors import RunError, TrainingError
 from noahnas.files import own_bytes, sealed, unsealed, write_atomic
-from noahnas.memory import halving, ran_out
+from noahnas.memory import halving, hold, ran_out
 from noahnas.policy import Lesson, Plan
 from noahnas.progress import Progress, Report, silent
 from noahnas.ranks import ALONE, OwnDraws, Ranks
@@ -105,6 +105,7 @@ def train(
         RanksError: if another of the `ranks` has ended.
     """
     device = task.device
+    hold()
     net.to(device)
     optimizer = torch.optim.AdamW(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True

@@ -68,8 +68,12 @@ def main() -> None:
             found[section] = precision(args.work)
         else:
             found[section] = gpu(args.work)
-        found["about"] = {"threads": 1, "torch": torch.__version__, "timm": timm.__version__,
-                          "cpu": torch.backends.cpu.get_cpu_capability()}  # fmt: skip
+        found[section]["about"] = {
+            "threads": 1,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        }
         write_atomic(args.out, (json_text(found, indent=1) + "\n").encode())
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from noahnas import Space, Supernet
 from noahnas.device import autocast
+from noahnas.memory import hold
 from noahnas.policy import Lesson
 from noahnas.train import Batch, _step
 
@@ -70,6 +71,7 @@ def our_step(name: str, told: str, x: Tensor, y: Tensor) -> Work:
 
 def training(name: str, count: int) -> dict[str, Any]:
     """A training step against the plain one."""
+    hold()  # as `train` does; plain steps gain by it, too
     size = size_of(model_of(name))
     x, y = torch.randn(MODELS[name], 3, size, size), torch.arange(MODELS[name]) % CLASSES
     plain = plain_step(name, x, y)

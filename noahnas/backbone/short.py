@@ -38,44 +38,50 @@ class ShortAttention(torch.autograd.Function):
         batch, count, width = own.shape[0], own.shape[1], own.shape[2] // 3
         size = width // heads
         parts = own.view(batch, count, 3, heads, size).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
-        q = own.new_empty(batch, heads, queries, size)  # (B, H, n, d)
-        torch.mul(parts[0, :, :, :queries], size**-0.5, out=q)
         more = 0 if rows is None else rows.shape[1]
+        q = own.new_empty(batch, heads, queries, size).copy_(parts[0, :, :, :queries])
         k, v = own.new_empty(2, batch, heads, count + more, size)  # 2 × (B, H, M, d)
-        for read, part in (k, parts[1]), (v, parts[2]):
-            read[:, :, :count] = part
+        k[:, :, :count] = parts[1]
+        v[:, :, :count] = parts[2]
         if rows is not None:
             pair = rows.unflatten(-1, (2, heads, size)).permute(2, 0, 3, 1, 4)  # (2, b, H, p, d)
             k[:, :, count:], v[:, :, count:] = pair
-        share = (q @ k.transpose(-1, -2)).softmax(dim=-1)  # (B, H, n, M)
+        q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (BH, n or M, d)
+        share = _product(q, k.transpose(1, 2), size**-0.5).softmax(dim=-1)  # (BH, n, M)
         ctx.save_for_backward(q, k, v, share)
-        ctx.rows = more, rows is not None and len(rows) == 1
-        out: Tensor = (share @ v).transpose(1, 2).flatten(2)  # (B, n, D)
-        return out
+        ctx.heads, ctx.more, ctx.alike = heads, more, rows is not None and len(rows) == 1
+        out = torch.bmm(share, v).view(batch, heads, queries, size)  # (B, H, n, d)
+        return out.transpose(1, 2).flatten(2)  # (B, n, D)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Of the joint layer's output, and of the rows."""
         q, k, v, share = ctx.saved_tensors
-        batch, heads, queries, size = q.shape
-        more, alike = ctx.rows
-        count = k.shape[2] - more  # N
-        out = grads[0].unflatten(-1, (heads, size)).transpose(1, 2).contiguous()  # (B, H, n, d)
-        v_grad = share.transpose(-1, -2) @ out  # (B, H, M, d)
-        score = torch._softmax_backward_data(
-            out @ v.transpose(-1, -2), share, -1, share.dtype
-        )  # (B, H, n, M)
-        k_grad = score.transpose(-1, -2) @ q  # (B, H, M, d)
+        heads, queries, size = ctx.heads, q.shape[1], q.shape[2]
+        batch, count = len(q) // heads, k.shape[1] - ctx.more  # B, N
+        out = grads[0].unflatten(-1, (heads, size)).transpose(1, 2).flatten(0, 1)  # (BH, n, d)
+        v_grad = torch.bmm(share.transpose(1, 2), out)  # (BH, M, d)
+        share_grad = torch.bmm(out, v.transpose(1, 2))  # (BH, n, M)
+        score = torch._softmax_backward_data(share_grad, share, -1, share.dtype)  # (BH, n, M)
+        k_grad = _product(score.transpose(1, 2), q, size**-0.5)  # (BH, M, d)
+        q_grad = _product(score, k, size**-0.5)  # (BH, n, d)
+        k_grad, v_grad, q_grad = (
+            grad.view(batch, heads, -1, size) for grad in (k_grad, v_grad, q_grad)
+        )  # (B, H, n or M, d)
         own = out.new_empty(batch, count, 3, heads, size)  # (B, N, 3, H, d)
         parts = own.permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
-        torch.mul(score @ k, size**-0.5, out=parts[0, :, :, :queries])
-        if queries < count:
-            parts[0, :, :, queries:] = 0
-        parts[1].copy_(k_grad[:, :, :count])
-        parts[2].copy_(v_grad[:, :, :count])
+        parts[0, :, :, :queries] = q_grad
+        parts[0, :, :, queries:] = 0
+        parts[1] = k_grad[:, :, :count]
+        parts[2] = v_grad[:, :, :count]
         rows = None
-        if more:
+        if ctx.more:
             pair = [grad[:, :, count:] for grad in (k_grad, v_grad)]  # 2 × (B, H, p, d)
-            pair = [grad.sum(dim=0, keepdim=True) for grad in pair] if alike else pair
+            pair = [grad.sum(dim=0, keepdim=True) for grad in pair] if ctx.alike else pair
             rows = torch.stack(pair).permute(1, 3, 0, 2, 4).flatten(2)  # (b, p, 2D)
         return own.flatten(2), rows, None, None
+
+
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """scale·a·b of each pair of matrices."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
