@@ -296,7 +296,8 @@ class _Pool:
     def scored(self, proposals: Sequence[Proposal]) -> Iterator[Result]:
         """Results in the order of the proposals, each as soon as it is there.
 
-        A worker is given its next proposal before it has done with one, so that it never waits.
+        A worker is given its next proposal before it has done with one, so that it never waits;
+        but the last ones wait for whoever is free first, so that none is left to do two alone.
         """
         ray = self._ray
         waiting, busy = deque(range(len(proposals))), dict[Any, tuple[int, int]]()
@@ -307,8 +308,9 @@ class _Pool:
             """Give each worker as many as it may hold, one after the other."""
             held = Counter(worker for _, worker in busy.values())
             for at_most in range(1, HELD + 1):
+                kept = 0 if at_most == 1 else len(self.workers)
                 for worker in range(len(self.workers)):
-                    if waiting and held[worker] < at_most:
+                    if len(waiting) > kept and held[worker] < at_most:
                         which = waiting.popleft()
                         call = self.workers[worker].score.remote(proposals[which])
                         busy[call] = which, worker

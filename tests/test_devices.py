@@ -30,6 +30,7 @@ trials: 6
 batch: 3
 retrain: {epochs: EPOCHS, lr: 2.0e-3, batch_size: 61, warmup_epochs: 1, mixup: 0.2}
 """
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
 WEIGHTS = ("supernet.safetensors", "best.safetensors")
 
 
@@ -90,9 +91,8 @@ def test_two_processes_train_and_find_what_one_does(tmp_path: Path, alone: Path)
 
 def test_two_processes_of_torchrun_retrain_as_one_does(tmp_path: Path, alone: Path) -> None:
     given = command(tmp_path, tmp_path / "run")[1:]
-    before = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     winner = ("--arch", str(alone / "best.yaml"))
-    code, err = done(*before, "-m", "noahnas", "retrain", *winner, *given)
+    code, err = done(*TORCHRUN, "-m", "noahnas", "retrain", *winner, *given)
     assert code == 0, err
     assert differ(alone, tmp_path / "run", "best.safetensors") < 1e-5
     assert err.count("retrain 2/2") == 1
@@ -109,6 +109,28 @@ def test_an_interrupted_training_ends_with_130_and_goes_on_with_one_device(
     code, _, err = ended(ready, signal.SIGINT, *asked_for)
     assert (code, err.count("interrupted; go on with")) == (130, 1)
     assert "Traceback" not in err
+    code, err = done("-m", "noahnas", "search", "--resume", str(out), "--devices", "1")
+    assert code == 0, err
+    assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
+
+
+def test_sigterm_to_torchrun_ends_both_processes_and_the_run_goes_on(
+    tmp_path: Path, alone: Path
+) -> None:
+    out = tmp_path / "run"
+    process = begun(*TORCHRUN, "-m", "noahnas", *command(tmp_path, out))
+    deadline = time.monotonic() + PATIENCE
+    while not (out / "supernet.ckpt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    ranks = children(process.pid)
+    process.send_signal(signal.SIGTERM)  # as a scheduler does
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, err  # torchrun's own, whatever its processes end with
+    assert err.count("interrupted; go on with") == 1
+    assert len(ranks) >= 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     code, err = done("-m", "noahnas", "search", "--resume", str(out), "--devices", "1")
     assert code == 0, err
     assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
@@ -210,8 +232,7 @@ with joined(None, None, "cpu") as ranks:
 def test_policies_full_training_and_faults_are_those_of_one_process(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    process = begun(*torchrun, str(script), str(tmp_path))
+    process = begun(*TORCHRUN, str(script), str(tmp_path))
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     found = {

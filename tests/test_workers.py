@@ -20,6 +20,7 @@ from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import ArchError, NoahnasError, WorkersError
 from noahnas.evaluate import Scores
+from noahnas.progress import silent
 from noahnas.strategy import Proposal
 from noahnas.supernet import Supernet
 from noahnas.workers import Workers, _Pool, _Worker, packed, unpacked
@@ -140,6 +141,17 @@ class Dies:
         os._exit(1)
 
 
+class Sleeps:
+    """A worker that takes as many tenths of a second as a proposal has images."""
+
+    def ready(self) -> bool:
+        return True
+
+    def score(self, proposal: Proposal) -> Any:
+        time.sleep((proposal.images or 0) / 10)
+        return os.getpid()
+
+
 @pytest.fixture(scope="module")
 def searched() -> tuple[Supernet, Task]:
     torch.manual_seed(0)
@@ -170,6 +182,14 @@ def test_results_come_in_the_order_asked_and_errors_as_what_they_are(
     other = _Pool(ray, lambda: kind.remote("0.1", 1, data, *tensors), 1)
     with pytest.raises(WorkersError, match=r"has PyTorch .*, this machine 0\.1: scores could diff"):
         list(other.scored(asked))
+
+
+def test_the_last_proposals_go_to_whoever_is_free_first(ray: Any) -> None:
+    pool = _Pool(ray, lambda: ray.remote(num_cpus=0)(Sleeps).remote(), 2)
+    pool.wait(silent)
+    long, *short = [Proposal(Arch(), images=n) for n in (30, 1, 1, 1, 1)]
+    slow, *others = list(pool.scored([*short[:2], long, *short[2:]]))[2:]
+    assert slow not in others  # while one is at the long one, the other does what is left
 
 
 def test_an_architecture_at_which_workers_end_again_and_again_is_named(

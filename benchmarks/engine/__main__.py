@@ -6,8 +6,8 @@ Everything is one thread. A ratio is ours over the plain code's for the same ima
 process; the two run in turns, A B B A, a pair at a time, and are timed by the processor, so that
 other work on the machine meets both alike. The interval is a bootstrap of the median over pairs;
 its upper 95 % bound is what a limit is held against. Sections that stand in the file already are
-kept; `--only` measures the ones it names (again). Weights of ViT-S and ViT-B are random: they
-decide no times.
+kept; `--only` measures the ones it names (again). The tables of docs/results.md are written anew.
+Weights of ViT-S and ViT-B are random: they decide no times.
 
     eval:MODEL    evaluating an arch / timm's own forward of the backbone on the same batch
     train:MODEL   a training step on an arch / one of the plain backbone with LoRA of rank 8 on qkv
@@ -31,6 +31,7 @@ from evaluation import evaluation
 from gpu import gpu
 from memory import memory
 from models import MODELS
+from page import publish
 from precision import precision
 from prefix import prefix
 from training import training
@@ -75,6 +76,8 @@ def main() -> None:
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }
         write_atomic(args.out, (json_text(found, indent=1) + "\n").encode())
+    if args.out == OUT:
+        publish(found)
 
 
 if __name__ == "__main__":

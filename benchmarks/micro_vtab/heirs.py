@@ -42,7 +42,14 @@ from noahnas.train import train
 
 OUT = Path(__file__).parents[1] / "results" / "micro_vtab_heirs.json"
 APART = 4  # one training image of so many is scored instead of test
-SUPERNETS = {16: "micro-vtab-twentieth", 32: "micro-vtab-tenth"}  # epochs → recipe
+SHORT = {
+    "population": "20",
+    "top": "5",
+    "mutants": "10",
+    "crossovers": "10",
+    "m": "0.2",
+    "s": "0.4",
+}
 FRESH = [(10, 1e-2), (20, 1e-2), (30, 1e-2)]  # epochs and learning rate of retraining
 HEIRS = [(3, 3e-3), (5, 3e-3), (10, 1e-3), (10, 3e-3), (10, 1e-2), (20, 3e-3)]
 FEW = {"fresh": [(20, 1e-2)], "heir": [(10, 3e-3)]}  # of a winner by accuracy
@@ -60,12 +67,25 @@ def set_apart(data: Dataset, seed: int) -> Dataset:
     return replace(data, train=part(order[count:]), test=part(order[:count]))
 
 
-def inputs_of(name: str, task: str, seed: int) -> Inputs:
+def recipes() -> dict[int, Recipe]:
+    """By the epochs of the supernet: the recipe of a tenth, and one with half of its search."""
+    whole = Recipe.load("micro-vtab-tenth")
+    half = replace(
+        whole,
+        supernet=replace(whole.supernet, epochs=16, warmup_epochs=1),
+        search=replace(whole.search, options=SHORT),
+        trials=60,
+        batch=20,
+    )
+    return {recipe.supernet.epochs: recipe for recipe in (half, whole)}
+
+
+def inputs_of(recipe: Recipe, task: str, seed: int) -> Inputs:
     """A search of micro-VTAB by a recipe."""
     return Inputs(
         data=f"micro-vtab:{task}",
         backbone="vit-nano",
-        recipe=Recipe.load(name),
+        recipe=recipe,
         seed=seed,
         precision="bf16",
         threads=1,
@@ -92,10 +112,9 @@ def found(loaded: Loaded, net: Supernet, space: Space, by: str, folder: Path) ->
 
 def rows_of(task: str, seed: int, folder: Path) -> Iterator[Row]:
     """What all retrainings of a task and seed scored."""
-    for epochs, name in SUPERNETS.items():
-        loaded = load(inputs_of(name, task, seed), lambda _: None)
+    for epochs, recipe in recipes().items():
+        loaded = load(inputs_of(recipe, task, seed), lambda _: None)
         loaded = replace(loaded, task=replace(loaded.task, data=set_apart(loaded.task.data, seed)))
-        recipe = loaded.inputs.recipe
         space = loaded.bound(loaded.inputs.space or Space.load("micro-vtab"))
         net = loaded.supernet(space)
         train(
