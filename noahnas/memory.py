@@ -86,7 +86,7 @@ def halving(work: Callable[[int], T], images: int, what: str) -> tuple[T, int]:
                 raise
             said = str(e).strip().partition("\n")[0] or "no memory left"
         # Out of the handler: the error no longer holds the tensors of the frames it came through.
-        gc.collect()
+        release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if images <= 1:

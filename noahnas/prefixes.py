@@ -190,7 +190,7 @@ def wide(net: Supernet, images: Tensor, root: Node, most: int) -> Outputs:
         alike: dict[Hashable, list[tuple[Node, State, Deeds]]] = {}
         for node, state in level:
             for child in node.children:
-                deeds = net.deeds(index, state, child.arch)
+                (deeds,) = net.deeds(index, [state], child.arch)
                 state_in = deeds.prompted(state)
                 rows = [sum(part.shape[1] for part in some) for some in (deeds.prefix, deeds.brief)]
                 shape = state_in.tokens.shape[1], *rows, deeds.tokenwise, deeds.lasting

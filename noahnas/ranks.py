@@ -83,7 +83,8 @@ class Ranks:
         total = self._sum(torch.cat([grad.reshape(-1) for grad in grads]))  # (all of them)
         pieces = total.split([w.numel() for w in kept])
         for weight, piece in zip(kept, pieces, strict=True):
-            weight.grad = piece.view_as(weight)
+            # As the weight lies in memory: AdamW's kernel for CPUs takes that for granted.
+            weight.grad = torch.empty_like(weight).copy_(piece.view_as(weight))
 
     def _sum(self, values: Tensor) -> Tensor:
         with _lost():

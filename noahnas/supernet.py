@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from noahnas.backbone.families import family_of
-from noahnas.backbone.hooks import Act
+from noahnas.backbone.hooks import Act, Change
 from noahnas.errors import ArchError
 from noahnas.modules.asked import attributes_at, check_asked, check_sites, kind_of
-from noahnas.modules.base import Layout, PromptModule, Values
+from noahnas.modules.base import Layout, PromptModule, Site, Values
 from noahnas.modules.mixture import Mixed, blend, log_mask, settings
 from noahnas.space import Arch, Space
 from noahnas.space.declaration import params_of
@@ -214,7 +214,7 @@ class Supernet(nn.Module):
 
         What modules do to the block's weights is done once for all states.
         """
-        deeds = [self.deeds(index, state, arch) for state in states]
+        deeds = self.deeds(index, states, arch)
         ready = [deed.prompted(state) for deed, state in zip(deeds, states, strict=True)]
         return self.run(index, ready, deeds)
 
@@ -225,27 +225,36 @@ class Supernet(nn.Module):
         following = self._acting(index + 1, arch)
         return not any("tokens" in module.sites(**told) for module, _, told in following)
 
-    def deeds(self, index: int, state: State, arch: Arch) -> Deeds:
-        """What an arch does in a block."""
-        x = state.tokens
+    def deeds(self, index: int, states: Sequence[State], arch: Arch) -> list[Deeds]:
+        """What an arch does in a block to each state; their images are of one size."""
         acts: list[Act] = []
-        prompts: list[Tensor] = []
-        prefix: list[Tensor] = []
+        adding: list[tuple[Site, Change]] = []
         tokenwise = True
         for module, dim, told in self._acting(index, arch):
-            act = partial(module, dim=dim, layout=state.layout, **told)
+            act = partial(module, dim=dim, layout=states[0].layout, **told)
             folds: Any = module.fold
             for site in module.sites(**told):
-                if site == "tokens":
-                    prompts.append(act(site, x, x))  # (b, p, D)
-                elif site == "prefix":
-                    prefix.append(act(site, x, x))  # (b, p, 2D)
+                if site in ("tokens", "prefix"):
+                    adding.append((site, partial(act, site)))
                 else:
-                    acts.append(
-                        Act(site, partial(act, site), partial(folds, site, dim=dim, **told))
-                    )
+                    fold = partial(folds, site, dim=dim, **told)
+                    acts.append(Act(site, partial(act, site), fold))
                     tokenwise = tokenwise and module.tokenwise
-        return Deeds(acts, prompts, prefix, tokenwise, self.lasting(index, arch))
+        lasting = self.lasting(index, arch)
+
+        def added(site: Site, x: Tensor) -> list[Tensor]:
+            return [change(x, x) for where, change in adding if where == site]
+
+        return [
+            Deeds(
+                acts,
+                added("tokens", state.tokens),  # (b, p, D) each
+                added("prefix", state.tokens),  # (b, p, 2D) each
+                tokenwise,
+                lasting,
+            )
+            for state in states
+        ]
 
     def run(self, index: int, states: Sequence[State], deeds: Sequence[Deeds]) -> list[State]:
         """One block, the prompts being there; for each state what is done, all by the same modules.
@@ -339,8 +348,9 @@ class Supernet(nn.Module):
     def _acting(self, block: int, arch: Arch) -> Iterator[Acting]:
         """The modules that an arch has in a block."""
         for name in arch.modules:
-            dim, module = arch.dim(name, block), self._module(name, block)
-            if dim and isinstance(module, PromptModule):
+            dim = arch.dim(name, block)
+            module = self._module(name, block) if dim else None
+            if isinstance(module, PromptModule):
                 yield module, dim, attributes_at(type(module), arch, block)
 
     def _mixed(self, block: int, weights: Mixture, attributes: Attributes) -> Iterator[Mixed]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from noahnas import Arch, Supernet
 from noahnas.backbone import describe, family_of, load_backbone
+from noahnas.device import autocast
 from noahnas.errors import BackboneError
 from noahnas.registry import installed, resolve
 
@@ -277,10 +278,14 @@ def test_patches_may_be_made_by_a_network() -> None:
     torch.testing.assert_close(net(x, arch), Hand(net, arch)(x), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @EVERY
-def test_gradients_reach_every_live_weight_and_no_frozen_one(name: str) -> None:
+def test_gradients_reach_every_live_weight_and_no_frozen_one(name: str, precision: str) -> None:
     net = awake(Supernet(model(name), arch_of(*MODULES), 3)).train()
-    F.cross_entropy(net(images().float(), arch_of(*MODULES)), torch.tensor([0, 1])).backward()
+    with autocast(torch.device("cpu"), precision):
+        logits = net(images().float(), arch_of(*MODULES))
+        loss = F.cross_entropy(logits, torch.tensor([0, 1]))
+    loss.backward()
     for key, weight in net.named_parameters():
         live = key.startswith(("prompts.", "backbone.head.", "backbone.head_dist."))
         assert (weight.grad is not None and bool(weight.grad.any())) == live, key

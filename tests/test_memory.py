@@ -17,6 +17,38 @@ from noahnas.evaluate import evaluate
 from noahnas.memory import halving
 from noahnas.supernet import State
 
+KEPT = """
+import sys
+from pathlib import Path
+import torch
+from noahnas.memory import hold, release
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) // 256  # MB
+
+if sys.argv[1] == "hold":
+    hold()
+some = [torch.ones(2**18) for _ in range(200)]  # 200 MB in blocks of 1 MB
+most = resident()
+del some
+kept = resident()
+release()
+print(most - kept, kept - resident())
+"""
+
+
+def test_freed_memory_is_kept_once_it_is_held_and_given_back_by_release() -> None:
+    def told(how: str) -> list[int]:
+        command = [sys.executable, "-c", KEPT, how]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return [int(word) for word in done.stdout.split()]
+
+    given, back = told("not")
+    assert (given > 150, back < 50) == (True, True)
+    given, back = told("hold")
+    assert (given < 50, back > 150) == (True, True)
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path

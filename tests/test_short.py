@@ -49,7 +49,8 @@ def test_short_attention_is_pytorchs_and_its_gradients_are_those_of_differences(
 def test_a_supernet_learns_the_same_with_and_without_it(
     monkeypatch: pytest.MonkeyPatch, precision: str, dropout: float
 ) -> None:
-    arch = Arch(lora=(2, 0, 1, 1), vpt=(3, 0, 2, 1), prefix=(1, 1, 0, 2))
+    some = {"ssf": (1, 0, 1, 0), "ia3": (0, 1, 1, 0), "bitfit": (0, 0, 1, 1)}  # of fp32 in bf16
+    arch = Arch(lora=(2, 0, 1, 1), vpt=(3, 0, 2, 1), prefix=(1, 1, 0, 2), **some)
     used: list[int] = []
     real = ShortAttention.apply
     monkeypatch.setattr(ShortAttention, "apply", lambda *args: (used.append(1), real(*args))[1])
@@ -79,5 +80,9 @@ def test_it_is_not_used_where_nothing_learns_or_attention_does_more() -> None:
         assert suits(attn, x, 113)
     with torch.no_grad():
         assert not suits(attn, x, 17)
+    attn.attn_drop.p = 0.1
+    assert suits(attn.eval(), x, 17)
+    assert not suits(attn.train(), x, 17)
+    attn.attn_drop.p = 0.0
     attn.q_norm = torch.nn.LayerNorm(12)
     assert not suits(attn, x, 17)

@@ -11,6 +11,7 @@ Weights of ViT-S and ViT-B are random: they decide no times.
 
     eval:MODEL    evaluating an arch / timm's own forward of the backbone on the same batch
     train:MODEL   a training step on an arch / one of the plain backbone with LoRA of rank 8 on qkv
+    attention     of one block, by hand / by PyTorch's kernels, forward and backward
     memory        peak memory of a ViT-B/16 step at batch 16, over what the process held before it
     prefix        blocks computed once for archs that begin alike, over a search on real scores
     precision     bf16 against fp32: speed, and whether they rank architectures alike
@@ -21,12 +22,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from attention import attention
 from evaluation import evaluation
 from gpu import gpu
 from memory import memory
@@ -40,7 +44,7 @@ from noahnas.files import json_text, write_atomic
 
 OUT = Path(__file__).parents[1] / "results" / "engine.json"
 SECTIONS = (*(f"{what}:{m}" for what in ("eval", "train") for m in MODELS),
-            "memory", "prefix", "precision", "gpu")  # fmt: skip
+            "attention", "memory", "prefix", "precision", "gpu")  # fmt: skip
 
 
 def main() -> None:
@@ -55,12 +59,21 @@ def main() -> None:
     torch.set_num_threads(1)
     args.work.mkdir(exist_ok=True, parents=True)
     found: dict[str, Any] = json.loads(args.out.read_text()) if args.out.is_file() else {}
-    for section in args.only or [s for s in SECTIONS if s not in found]:
+    sections = args.only or [s for s in SECTIONS if s not in found]
+    if len(sections) > 1:  # each in a process of its own: what one does to memory is no other's
+        given = ["--pairs", args.pairs, "--out", args.out, "--work", args.work, "--ask", args.ask]
+        for section in sections:
+            command = [sys.executable, Path(__file__).parent, "--only", section, *given]
+            subprocess.run(list(map(str, command)), check=True)
+        return
+    for section in sections:
         what, _, name = section.partition(":")
         if what == "eval":
             found[section] = evaluation(name, args.pairs)
         elif what == "train":
             found[section] = training(name, args.pairs)
+        elif what == "attention":
+            found[section] = attention(args.pairs)
         elif what == "memory":
             found[section] = memory()
         elif what == "prefix":
@@ -68,7 +81,10 @@ def main() -> None:
         elif what == "precision":
             found[section] = precision(args.work)
         else:
-            found[section] = gpu(args.work)
+            measured = gpu(args.work)
+            if not measured["run"]:
+                continue
+            found[section] = measured
         found[section]["about"] = {
             "threads": 1,
             "torch": torch.__version__,

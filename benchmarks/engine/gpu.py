@@ -65,6 +65,7 @@ def gpu(work: Path) -> dict[str, Any]:
                 ours, theirs = context.Pipe()
                 worker = context.Process(target=_worker, args=(theirs, name, mode, told))
                 worker.start()
+                theirs.close()  # so that its end is told
                 workers.append((f"{name} {mode}", worker, ours))
     until = time.monotonic() + PATIENCE
     ready = [ours.poll(max(0, until - time.monotonic())) for _, _, ours in workers]
@@ -73,9 +74,14 @@ def gpu(work: Path) -> dict[str, Any]:
             found[f"{told} …"] = {"failed": f"not ready after {PATIENCE} s"}
             print(f"gpu {told}: not ready", flush=True)
             worker.terminate()
+            worker.join()
             continue
-        ours.send("go")
-        for case, measured in (ours.recv() | ours.recv()).items():
+        try:
+            ours.send("go")
+            cases = ours.recv() | ours.recv()
+        except (EOFError, OSError):
+            cases = {"…": {"failed": "its process has ended"}}
+        for case, measured in cases.items():
             found[f"{told} {case}"] = measured
             print(f"gpu {told} {case}: {measured}", flush=True)
         worker.join()
@@ -163,7 +169,7 @@ def _training(
     model = model_of(name)
     space = Space.load("noah-vtab").bind(model)
     net = Supernet(model, space, CLASSES).to(device).train()
-    optimizer = torch.optim.AdamW(net.trainable().values(), lr=1e-3)
+    optimizer = torch.optim.AdamW(net.trainable().values(), lr=1e-3, fused=True)
     for told, arch in archs_of(space).items():
         if compiled and told == "median":
             yield f"train {told}", TRAINED, lambda arch=arch: _compiled(net, arch, x, y, precision)
@@ -179,7 +185,7 @@ def _training(
 def _compiled(net: Supernet, arch: Arch, x: Tensor, y: Tensor, precision: str) -> Work:
     """A training step on one architecture, traced and compiled."""
     weights = net.trainable()
-    optimizer = torch.optim.AdamW(weights.values(), lr=1e-3)
+    optimizer = torch.optim.AdamW(weights.values(), lr=1e-3, fused=True)
 
     def loss_of(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         with autocast(x.device, precision):

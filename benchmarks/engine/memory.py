@@ -17,6 +17,8 @@ from models import CLASSES
 from ratios import show
 from training import our_step, plain_step
 
+from noahnas.memory import hold
+
 MODEL, BATCH, LIMIT = "vit_base_patch16_224", 16, 1.10
 
 
@@ -37,6 +39,7 @@ def memory() -> dict[str, Any]:
 def one_step(what: str) -> None:
     """Take one step and print what it added to the peak of the process's memory."""
     torch.set_num_threads(1)
+    hold()  # as `train` does
     x, y = torch.randn(BATCH, 3, 224, 224), torch.arange(BATCH) % CLASSES
     step = plain_step(MODEL, x, y) if what == "plain" else our_step(MODEL, what, x, y)
     held = _resident()

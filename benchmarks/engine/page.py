@@ -20,10 +20,15 @@ Found = Mapping[str, Any]
 
 
 def publish(found: Found) -> None:
-    """Write all tables that were measured."""
-    put("results.md", "engine evaluation", "\n".join(_evaluating(found)))
-    put("results.md", "engine training", "\n".join(_training(found)))
-    put("results.md", "engine gpu", "\n".join(_gpu(found["gpu"])))
+    """Write the tables of what was measured whole."""
+    if all(f"eval:{model}" in found for model in MODELS):
+        put("results.md", "engine evaluation", "\n".join(_evaluating(found)))
+    if all(f"train:{model}" in found for model in MODELS):
+        put("results.md", "engine training", "\n".join(_training(found)))
+    if "attention" in found:
+        put("results.md", "engine attention", "\n".join(_attention(found["attention"])))
+    if found.get("gpu", {}).get("run"):
+        put("results.md", "engine gpu", "\n".join(_gpu(found["gpu"])))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -64,6 +69,17 @@ def _evaluating(found: Found) -> list[str]:
 def _training(found: Found) -> list[str]:
     rows = [[name, *_held(each)] for name, each in _cases(found, "train")]
     return _table(["training", "limit", "ratio", "upper bound", ""], rows)
+
+
+def _attention(found: Found) -> list[str]:
+    rows = [
+        [told, *(f"{each[key]:.1f}" for key in ("plain_ms", "ms")), f"{each['ratio']:.2f}",
+         f"{each['upper95']:.2f}"]
+        for told, each in found.items()
+        if told != "about"
+    ]  # fmt: skip
+    head = ["images × (tokens + prompts)", "PyTorch's, ms", "by hand, ms", "ratio", "upper bound"]
+    return _table(head, rows)
 
 
 def _gpu(found: Found) -> list[str]:

@@ -46,7 +46,8 @@ def plain_step(
     for block in model.blocks:
         block.attn.qkv = PlainLoRA(block.attn.qkv)
     model.to(x.device).train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=True)  # as `train` does
     forward: Any = torch.compile(model) if compiled else model
 
     def step() -> None:

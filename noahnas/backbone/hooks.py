@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from timm.layers.mlp import Mlp
+from timm.models.eva import EvaBlockPostNorm
+from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor, nn
 
 from noahnas.backbone.attention import attend, joint, position_bias, separate_bias
@@ -27,6 +29,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "fc2": lambda block: block.mlp.fc2,
     "block": lambda block: block,
 }
+POST = (ResPostBlock, EvaBlockPostNorm)  # their norms come after attention and MLP
 BRANCHES: dict[str, Callable[[Any], Any]] = {
     "attention": lambda block: (block.attn, block.drop_path1),
     "mlp": lambda block: (block.mlp, block.drop_path2),
@@ -77,7 +80,7 @@ def reading(
     prefix: Sequence[Tensor] = (),
     prompts: Sequence[Tensor] = (),
 ) -> Iterator[None]:
-    """Let attention read more than the block's own tokens, the one time that it runs.
+    """Let attention be `attend`, which may read more than the block's own tokens, this one time.
 
     Args:
         block: as for `acting`.
@@ -89,26 +92,27 @@ def reading(
             values are made of them, and nothing else.
     """
     attn = block.attn
-    queries: list[int] = []  # of how many tokens the block was given
-    normed: list[bool] = []  # whether the first norm has run: not where it comes after attention
+    normed = not isinstance(block, POST)  # whether attention reads what the first norm gives
+    asked: list[int] = []  # how many tokens the block was given, if those are not all
 
     def widen(_layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        first = not queries
-        if first:
-            queries.append(args[0].shape[1])
-        return args if full is None or not first else (full, *args[1:])  # (B, few or N, D)
+        if asked:
+            return args
+        asked.append(args[0].shape[1])
+        return (full, *args[1:])  # (B, N, D)
 
     def forward(
         x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, **more: Any
     ) -> Tensor:
         read = [block.norm1(part) for part in prompts] if normed else prompts  # (b, p, D)
         mask = position_bias(attn, attn_mask, more.get("shared_rel_pos_bias"))
-        return attend(attn, x, queries[0], read, prefix, rope=rope, mask=mask)
+        queries = asked[0] if asked else x.shape[1]
+        return attend(attn, x, queries, read, prefix, rope=rope, mask=mask)
 
     with ExitStack() as stack:
-        for first in (block.norm1, attn):  # whichever the block calls first
+        if full is not None:
+            first = block.norm1 if normed else attn
             stack.callback(first.register_forward_pre_hook(widen).remove)
-        stack.callback(block.norm1.register_forward_hook(lambda *_: normed.append(True)).remove)
         shadow(stack, attn, "forward", forward)
         yield
 

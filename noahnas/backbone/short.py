@@ -12,15 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LONGEST = {False: 112, True: 256}  # keys up to which this is faster, under autocast or not
 
 
 def suits(attn: Any, x: Tensor, keys: int) -> bool:
-    """Whether `ShortAttention` is the faster way to train, and all that this attention does."""
+    """Whether `ShortAttention` is the faster way to train, and does all that this attention does.
+
+    Masks and rotary positions are the caller's to exclude.
+    """
     if not torch.is_grad_enabled() or x.device.type != "cpu":
         return False
     if keys > LONGEST[torch.is_autocast_enabled("cpu")] or (attn.training and attn.attn_drop.p):
+        return False
+    if getattr(attn, "relative_position_bias_table", None) is not None:
         return False
     norms = (getattr(attn, name, None) for name in ("q_norm", "k_norm"))
     return all(norm is None or type(norm) is nn.Identity for norm in norms)
@@ -54,6 +60,7 @@ class ShortAttention(torch.autograd.Function):
         return out.transpose(1, 2).flatten(2)  # (B, n, D)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Of the joint layer's output, and of the rows."""
         q, k, v, share = ctx.saved_tensors
@@ -75,7 +82,7 @@ class ShortAttention(torch.autograd.Function):
         parts[1] = k_grad[:, :, :count]
         parts[2] = v_grad[:, :, :count]
         rows = None
-        if ctx.more:
+        if ctx.more and ctx.needs_input_grad[1]:
             pair = [grad[:, :, count:] for grad in (k_grad, v_grad)]  # 2 × (B, H, p, d)
             pair = [grad.sum(dim=0, keepdim=True) for grad in pair] if ctx.alike else pair
             rows = torch.stack(pair).permute(1, 3, 0, 2, 4).flatten(2)  # (b, p, 2D)
