@@ -27,6 +27,8 @@ def publish(found: Found) -> None:
         put("results.md", "engine training", "\n".join(_training(found)))
     if "attention" in found:
         put("results.md", "engine attention", "\n".join(_attention(found["attention"])))
+    if "memory" in found:
+        put("results.md", "engine memory", "\n".join(_memory(found["memory"])))
     if found.get("gpu", {}).get("run"):
         put("results.md", "engine gpu", "\n".join(_gpu(found["gpu"])))
 
@@ -58,12 +60,13 @@ def _evaluating(found: Found) -> list[str]:
             name,
             *_held(each),
             f"{each['in_equal_parts']['ratio']:.3f}",
+            f"{each['memory_kept']['ratio']:.3f}" if "memory_kept" in each else "–",
             f"{each['tokens_alone']:.2f}",
         ]
         for name, each in _cases(found, "eval")
     ]
-    head = ["evaluating", "limit", "ratio", "upper bound", "", "equal parts", "tokens"]
-    return _table(head, rows)
+    head = ["evaluating", "limit", "ratio", "upper bound", ""]
+    return _table([*head, "equal parts", "memory kept", "tokens"], rows)
 
 
 def _training(found: Found) -> list[str]:
@@ -80,6 +83,20 @@ def _attention(found: Found) -> list[str]:
     ]  # fmt: skip
     head = ["images × (tokens + prompts)", "PyTorch's, ms", "by hand, ms", "ratio", "upper bound"]
     return _table(head, rows)
+
+
+def _memory(found: Found) -> list[str]:
+    rows = [
+        [
+            told,
+            f"{each['limit']:.2f}",
+            f"{each['ratio']:.3f}",
+            "met" if each["met"] else "**missed**",
+        ]
+        for told in ("largest", "median")
+        for each in [found[told]]
+    ]
+    return _table(["peak memory, ViT-B/16", "limit", "ratio", ""], rows)
 
 
 def _gpu(found: Found) -> list[str]:
