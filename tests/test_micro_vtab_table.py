@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import statistics
 import subprocess
@@ -14,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from scipy.stats import t as student
 
+import noahnas
 from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
 from noahnas.protocols.answers import differences, half_width, keeps, rectangle
@@ -409,6 +413,34 @@ def test_the_same_command_again_trains_nothing(ran: Any, folder: Path) -> None:
     assert code == 0, error
     assert json.loads(printed)["rows"] == told["rows"]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
+
+
+def test_a_table_goes_on_where_the_weights_lie_elsewhere_but_not_with_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    asset = Path(noahnas.__file__).parent / "assets" / "vit_digits.safetensors"
+    out = tmp_path / "out"
+
+    def asked_for(place: str, *more: str) -> tuple[int, str, str]:
+        weights = tmp_path / place / "weights.safetensors"
+        words = ("--tasks", "digits", "--rows", "adapter", "--backbone", str(weights), *more)
+        return invoke(*command(folder, out, *words))
+
+    for place in ("here", "there", "other"):
+        (tmp_path / place).mkdir()
+        shutil.copy(asset, tmp_path / place / "weights.safetensors")
+    with safe_open(asset, framework="pt") as file:
+        told = file.metadata()
+    changed = {key: value + 1 for key, value in load_file(asset).items()}
+    save_file(changed, tmp_path / "other" / "weights.safetensors", told)
+    code, _, error = asked_for("here", "--seeds", "0")
+    assert code == 0, error
+    shutil.rmtree(tmp_path / "here")
+    code, _, error = asked_for("there", "--seeds", "0,1")
+    assert code == 0, error
+    code, _, error = asked_for("other", "--seeds", "0,1,2")
+    assert code == 2
+    assert "backbone" in error
 
 
 def test_runs_of_another_recipe_are_not_mixed_in(ran: Any, folder: Path, tmp_path: Path) -> None:

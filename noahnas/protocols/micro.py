@@ -30,6 +30,7 @@ from noahnas.protocols.designs import (
 )
 from noahnas.protocols.prices import passes
 from noahnas.protocols.rows import Row
+from noahnas.protocols.runs import unplaced
 from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory
 from noahnas.space import Space, format_space
@@ -253,6 +254,10 @@ def merged(out: Path, asked: Asked) -> Asked:
     told = RunDirectory(out).read_json(GRID, "base", "figures", "recipes")
     base = json.loads(json.dumps(_base(asked.settings)))
     differ = [key for key in base if told["base"].get(key) != base[key]]
+    if "backbone" in differ and unplaced(str(told["base"]["backbone"])) == unplaced(
+        base["backbone"]
+    ):
+        differ.remove("backbone")
     recipes = {label: Recipe.from_dict(recipe) for label, recipe in told["recipes"].items()}
     differ += [
         f"the recipe {label}"

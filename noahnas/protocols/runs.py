@@ -199,7 +199,20 @@ def _check_order(path: Path, cell: Cell, seeds: Sequence[int]) -> None:
 
 
 def _differ(key: str, began: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return key not in began or key not in wanted or bool(began[key] != wanted[key])
+    if key not in began or key not in wanted:
+        return True
+    if key == "backbone":
+        return unplaced(began[key]) != unplaced(wanted[key])
+    return bool(began[key] != wanted[key])
+
+
+def unplaced(backbone: str) -> str:
+    """A backbone's spec without the folder of its file, which another machine has elsewhere.
+
+    What is in the file is compared by digest.
+    """
+    name, at, path = backbone.rpartition("@")
+    return f"{name}{at}{Path(path).name}"
 
 
 # --- what is there, before the first training -----------------------------------------------
