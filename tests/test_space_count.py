@@ -23,6 +23,8 @@ from noahnas.space.batch import Batch
 from noahnas.space.check import check
 from noahnas.space.count import uniform_below
 
+from .speed import within
+
 pytestmark = pytest.mark.usefixtures("gate")
 
 RNG = np.random.default_rng(0)
@@ -256,11 +258,11 @@ def test_counts_of_the_papers_spaces_take_less_than_a_second() -> None:
         began = time.process_time()
         space = Space.load(name).with_budget(640_000)
         assert space.count() == feasible
-        assert time.process_time() - began < 1
+        assert within(time.process_time() - began, 1)
         space.sample(np.random.default_rng(0), 20_000)
         began = time.process_time()
         archs = space.sample(np.random.default_rng(1), 20_000)
-        assert time.process_time() - began < 2  # 1 is what is asked; twice as much on a busy core
+        assert within(time.process_time() - began, 2)  # 1 is asked; twice as much on a busy core
         assert all(space.feasible(arch) for arch in archs[:100])
 
 
@@ -332,7 +334,7 @@ def test_the_worst_files_are_counted_or_called_too_tangled_within_a_second(which
         began = time.process_time()
         with contextlib.suppress(SpaceError):
             command(parse_space(f"name: x\nmodules: {text}").bind(blocks=blocks))
-        assert time.process_time() - began < 1, command
+        assert within(time.process_time() - began, 1), command
 
 
 def test_depths_that_follow_each_other_are_counted_on_deep_backbones() -> None:
