@@ -22,9 +22,9 @@ def suits(attn: Any, x: Tensor, keys: int) -> bool:
 
     Masks and rotary positions are the caller's to exclude.
     """
-    if not torch.is_grad_enabled() or x.device.type != "cpu":
+    if not (attn.training and torch.is_grad_enabled()) or x.device.type != "cpu":
         return False
-    if keys > LONGEST[torch.is_autocast_enabled("cpu")] or (attn.training and attn.attn_drop.p):
+    if keys > LONGEST[torch.is_autocast_enabled("cpu")] or attn.attn_drop.p:
         return False
     if getattr(attn, "relative_position_bias_table", None) is not None:
         return False
