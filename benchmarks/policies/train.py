@@ -41,7 +41,10 @@ ARCHS, ALONE_SEEDS, SEEDS = 60, (0, 1), (0, 1, 2)
 ALONE = Stage(epochs=9, lr=1.2e-2, batch_size=32, warmup_epochs=1)
 EPOCHS, BATCH = 20, 64  # of supernets; an epoch of `sandwich` counts four
 RATES = (4e-3, 1.2e-2)
-POLICIES = ("paper", "feasible", "fair", "mixed", "sandwich", "warm", "warm+mixed")
+POLICIES = (
+    *("paper", "feasible", "fair", "mixed", "sandwich", "warm"),
+    *("warm+mixed", "mixed+fair", "mixed+feasible", "warm+mixed+feasible"),
+)
 WATCHED = 12  # of the 60, scored after some epochs on the way
 MARKS = 5  # times that they are
 
@@ -85,9 +88,14 @@ def task(name: str) -> Task:
 
 
 def drawn() -> list[Arch]:
-    """The 60: draws of the paper prior that meet the budget."""
+    """The 60: draws of the paper prior that meet the budget, no two alike."""
     space = Space.load(SPACE).bind(load_backbone(BACKBONE).model)
-    return space.sample(np.random.default_rng([0, ARCHS]), ARCHS, prior="paper")
+    rng = np.random.default_rng([0, ARCHS])
+    found = dict[str, Arch]()
+    while len(found) < ARCHS:
+        (arch,) = space.sample(rng, prior="paper")
+        found.setdefault(arch.digest, arch)
+    return list(found.values())
 
 
 def about(on: Task, archs: list[Arch]) -> dict[str, Any]:
