@@ -5,17 +5,20 @@
 The shipped ViT with a supernet of the space `demo` (weights as they are drawn), the validation
 split of `count`, random architectures, a thread for each worker. Rounds take turns between this
 process, one worker and two, on the same candidates, so that other work on the machine meets all
-of them. What Ray costs is the time of one worker beside this process, and of a call that computes
-nothing. Writes results/workers.json and the table of docs/workers.md.
+of them; and two plain processes, which wait for nobody, score half of them each: what two cores
+of this machine allow. What Ray costs is the time of one worker beside this process, and of a call
+that computes nothing. Writes results/workers.json and the table of docs/workers.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from noahnas.progress import silent
 from noahnas.rundir import versions
 from noahnas.strategy import Proposal
 from noahnas.supernet import Supernet
-from noahnas.workers import Workers, _Pool, _Worker, packed
+from noahnas.workers import Packed, Workers, _Pool, _Worker, packed
 
 OUT = Path(__file__).parents[1] / "results" / "workers.json"
 PAGE = Path(__file__).parents[2] / "docs" / "workers.md"
@@ -67,7 +70,7 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
     net = Supernet(backbone.model, space, len(data.classes))
     task = Task(data, backbone.preprocess, torch.device("cpu"))
     archs = space.sample(np.random.default_rng(0), (rounds + 1) * candidates, prior="paper")
-    found: dict[str, list[float]] = {"here": [], "1": [], "2": []}
+    found: dict[str, list[float]] = {"here": [], "1": [], "2": [], "plain": []}
     own = Scores(net, task)
 
     def here(proposals: Sequence[Proposal]) -> Iterable[Result]:
@@ -81,7 +84,9 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
             str(n): _Pool(ray, lambda: worker.remote(torch.__version__, 1, *about), n)
             for n in (1, 2)
         }
-        scorers: dict[str, Score] = {"here": here} | {n: p.scored for n, p in pools.items()}
+        pair = Pair(packed((net, task, "accuracy")))
+        scorers: dict[str, Score] = {"here": here, "plain": pair.scored}
+        scorers |= {n: pool.scored for n, pool in pools.items()}
         for pool in pools.values():
             pool.wait(silent)
         for turn in range(rounds + 1):
@@ -91,6 +96,7 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
                 if turn:  # the first warms up
                     found[name].append(speed)
                 print(f"round {turn}: {name}: {speed:.1f} candidates a second", flush=True)
+        pair.end()
         empty = []
         for _ in range(CALLS):
             began = time.perf_counter()
@@ -99,9 +105,43 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
     return {"candidates_a_second": found, "empty_call_ms": empty}
 
 
+class Pair:
+    """Two processes without Ray, each with its half of the candidates."""
+
+    def __init__(self, parts: Packed) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipes = []
+        for _ in range(2):
+            ours, theirs = context.Pipe()
+            context.Process(target=answer, args=(theirs, parts), daemon=True).start()
+            self.pipes.append(ours)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def scored(self, proposals: Sequence[Proposal]) -> Iterable[Result]:
+        """Results, all at the end."""
+        for i, pipe in enumerate(self.pipes):
+            pipe.send(proposals[i::2])
+        return [result for pipe in self.pipes for result in pipe.recv()]
+
+    def end(self) -> None:
+        """Let them go."""
+        for pipe in self.pipes:
+            pipe.send(None)
+
+
+def answer(pipe: Connection, parts: Packed) -> None:
+    """Score what comes, one by one, as a worker does."""
+    worker = _Worker(torch.__version__, 1, parts[0], *parts[1])
+    pipe.send(worker.ready())
+    while proposals := pipe.recv():
+        pipe.send([worker.score(proposal) for proposal in proposals])
+
+
 def table(told: dict[str, Any]) -> list[str]:
     """The figures as Markdown."""
     titles = {"here": "this process, no Ray", "1": "one worker", "2": "two workers"}
+    titles["plain"] = "two processes, no Ray"
     lines = ["| who scores | candidates a second, median of rounds | slowest and fastest round |"]
     lines.append("|---|---|---|")
     for name, title in titles.items():
@@ -117,7 +157,8 @@ def table(told: dict[str, Any]) -> list[str]:
         "",
         f"Two workers score {ratio:.2f} times as many as one: median of {told['rounds']} rounds, "
         f"95 % interval {low:.2f} to {high:.2f}. The lower bound is to be at least "
-        f"{told['limit']}: {verdict}.",
+        f"{told['limit']}: {verdict}. Two plain processes that wait for nobody score "
+        "{:.2f} times as many as one worker ({:.2f} to {:.2f}).".format(*told["machine_allows"]),
         f"One worker takes {mean:.1f} ms a candidate more than this process ({least:.1f} to "
         f"{most:.1f}); a call that computes nothing takes {empty:.2f} ms.",
     ]
@@ -135,11 +176,13 @@ def main() -> None:
     told = measured(given.rounds, given.candidates)
     speed = told["candidates_a_second"]
     ratio, low, high = bounds([b / a for a, b in zip(speed["1"], speed["2"], strict=True)])
+    allowed = bounds([b / a for a, b in zip(speed["1"], speed["plain"], strict=True)])
     cost = [1000 / a - 1000 / b for a, b in zip(speed["1"], speed["here"], strict=True)]
     told |= {
         "ratio": ratio,
         "low": low,
         "high": high,
+        "machine_allows": allowed,
         "limit": LIMIT,
         "met": low >= LIMIT,
         "ray_ms_a_candidate": bounds(cost),
