@@ -43,7 +43,7 @@ EPOCHS, BATCH = 20, 64  # of supernets; an epoch of `sandwich` counts four
 RATES = (4e-3, 1.2e-2)
 POLICIES = (
     *("paper", "feasible", "fair", "mixed", "sandwich", "warm"),
-    *("warm+mixed", "mixed+fair", "mixed+feasible", "warm+mixed+feasible"),
+    *("warm+mixed", "mixed+feasible", "warm+mixed+feasible"),
 )
 WATCHED = 12  # of the 60, scored after some epochs on the way
 MARKS = 5  # times that they are
