@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import yaml
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from noahnas.modules import Layout, PromptModule, Site
 from noahnas.modules.mixture import Mixed
 from noahnas.prefixes import tree, wide
 from noahnas.registry import installed, resolve
-from noahnas.space import Shape
+from noahnas.space import Shape, parse_space
 from noahnas.space.schema import Value
 
 from .conftest import awake
@@ -236,24 +237,26 @@ def test_mixing_dims_of_added_tokens_tells_how_likely_each_is_there(
     torch.autograd.grad(there.square().sum(), [weights[dim] for dim in CHANCES])
 
 
-@cases("site", found=[case for case in SITES if case[2] in ADDED])
-def test_a_batch_of_several_archs_adds_to_each_image_its_own_arch_s_tokens(
-    name: str, told: Told, site: Site
-) -> None:
-    """Equal dims, so that they share a forward; which tokens is decided by the block before."""
+@pytest.mark.parametrize("name", sorted({n for n, _, site in SITES if site in ADDED}))
+def test_a_batch_of_several_archs_adds_to_each_image_its_own_arch_s_tokens(name: str) -> None:
+    """Equal dims, so that they share a forward; attributes and the block before differ."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=6, patch_size=2, embed_dim=12, depth=2, num_heads=2)
+    offered = {key: list(declared.choices) for key, declared in kind(name).attributes.items()}
+    declared = {name: {"dim": [3], **offered}, "lora": {"dim": [0, 1, 2]}}
+    space = parse_space(yaml.safe_dump({"name": "s", "modules": declared}), "s.yaml").bind(vit)
     archs = [
         Arch(**{name: {"dim": (3, 3), **{k: (v, v) for k, v in told.items()}}}, lora=(rank, 0))
+        for told in settings(name)
         for rank in (0, 1, 2)
     ]
-    net = awake(Supernet(vit, archs[-1], 3)).eval()
+    net = awake(Supernet(vit, space, 3)).eval()
     x = torch.randn(5, 3, 6, 6)
     runs: list[int] = []
     net.backbone.blocks[1].register_forward_pre_hook(lambda _m, args: runs.append(len(args[0])))
     with torch.no_grad():
         together = dict(wide(net, x, tree(net, archs), 100))
-        assert runs == [15]
+        assert runs == [len(archs) * len(x)]
         for arch in archs:
             torch.testing.assert_close(together[arch], net(x, arch), rtol=0, atol=1e-5)
     pairs = pairwise(together.values())
