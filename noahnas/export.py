@@ -127,7 +127,9 @@ class Tuned(nn.Module):
         found = []
         for path in paths:
             try:
-                image = read_pixels(Path(path), self.preprocess.size)  # (H, W, 3)
+                image = read_pixels(
+                    Path(path), self.preprocess.size, self.preprocess.interpolation
+                )  # (H, W, 3)
             except UnreadableImageError as e:
                 raise DataError(f"unreadable image: {path} ({e})") from None
             pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, H, W)

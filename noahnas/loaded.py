@@ -84,8 +84,9 @@ def load(inputs: Inputs, report: Report) -> Loaded:
             make_strategy(inputs.strategy, space, inputs.seed, inputs.options)
     if inputs.arch:
         build(backbone, inputs.arch, 2, inputs.recipe.retrain, inputs.seed)  # raises if unfit
-    size, seed = backbone.preprocess.size, inputs.split_seed
-    data = load_data(inputs.data, LoadOptions(size, seed, inputs.on_error, report))
+    fed = backbone.preprocess
+    options = LoadOptions(fed.size, inputs.split_seed, inputs.on_error, report, fed.interpolation)
+    data = load_data(inputs.data, options)
     if inputs.space:
         space.bind(classes=len(data.classes)).check_budget()
     return Loaded(inputs, backbone, Task(data, backbone.preprocess, device, precision))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noahnas import Arch, Space, Supernet, evaluate, supernet
-from noahnas.backbone import Backbone
-from noahnas.data import Dataset, Task
+from noahnas.backbone import Backbone, load_backbone
+from noahnas.data import Dataset, LoadOptions, Task, load_data
 from noahnas.device import autocast, cast
 from noahnas.errors import ArchError
 from noahnas.evaluate import Scores, evaluate_batch
@@ -68,9 +68,59 @@ def folding(monkeypatch: pytest.MonkeyPatch, tokens: int) -> Iterator[None]:
 def test_a_score_does_not_depend_on_the_path_that_computed_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net, archs = network(name)
-    x, labels = pictures(), torch.arange(6) % 3
-    plain = {arch: net(x, arch).detach() for arch in archs}  # with gradients: nothing is folded
+    check_paths(*network(name), pictures(), torch.arange(6) % 3, monkeypatch)
+
+
+def test_nor_does_it_on_the_shipped_vit_with_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own weights, a classifier that has learned, and modules as wide as trained ones."""
+    backbone = load_backbone("vit-nano")
+    data = load_data("digits", LoadOptions(backbone.preprocess.size))
+    task = Task(data, backbone.preprocess, CPU)
+    space = Space.load("demo").bind(backbone.model)
+    net = awake(Supernet(backbone.model, space, len(data.classes))).eval()
+    for key, weight in net.named_parameters():
+        if key.startswith("prompts."):
+            weight.data.mul_(0.1)
+    learn(net, *next(data.train.batches(len(data.train), task.preprocess, CPU)))
+    x, labels = next(data.val.batches(24, task.preprocess, CPU))
+    rng = np.random.default_rng(0)
+    archs = (*(space.draw(rng) for _ in range(8)), space.largest, Arch(vpt=(1,) * 12), Arch())
+    clear = check_paths(net, archs, x, labels, monkeypatch)
+    assert clear > 0.9
+    scores = evaluate_batch(net, archs, task, images=[24] * len(archs))
+    assert scores[-1].accuracy > 0.5  # of the frozen backbone
+    for arch, score in zip(archs, scores, strict=True):
+        known = F.cross_entropy(net(x, arch), labels).item()
+        assert score.loss == pytest.approx(known, abs=LOSS)
+    assert len({score.loss for score in scores}) == len(archs)
+
+
+@torch.no_grad()
+def learn(net: Supernet, x: Tensor, labels: Tensor) -> None:
+    """A classifier by the nearest class mean of what the frozen backbone gives for images x."""
+    features = net.backbone.forward_head(net.backbone.forward_features(x), pre_logits=True)
+    means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])  # (classes, D)
+    means = means - features.mean(0)
+    net.head.weight.copy_(means)  # type: ignore[union-attr, operator]
+    net.head.bias.copy_(  # type: ignore[union-attr, operator]
+        -means @ features.mean(0) - means.square().sum(1) / 2
+    )
+
+
+def check_paths(
+    net: Supernet,
+    archs: Sequence[Arch],
+    x: Tensor,
+    labels: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> float:
+    """Every path gives the loss within LOSS, and the predictions where the gap exceeds GAP.
+
+    Returns:
+        The share of images and archs whose gap does.
+    """
+    with torch.enable_grad():  # nothing is folded
+        plain = {arch: net(x, arch).detach() for arch in archs}  # (n, classes) each
     root = tree(net, archs)
     paths: dict[str, dict[Arch, Tensor]] = {}
     for told, tokens in (("plain", 10**9), ("folded", 0)):
@@ -78,16 +128,19 @@ def test_a_score_does_not_depend_on_the_path_that_computed_it(
             paths[told] = {arch: net(x, arch) for arch in archs}
             paths[f"{told}, shared"] = dict(deep(net, [x], root))
             paths[f"{told}, grouped"] = dict(wide(net, x, root, 30))
+    clear: dict[Arch, Tensor] = {}
+    for arch, logits in plain.items():
+        best = logits.topk(2).values  # (n, 2)
+        clear[arch] = best[:, 0] - best[:, 1] > GAP  # (n)
     for told, found in paths.items():
         assert set(found) == set(archs)
         for arch, logits in found.items():
             loss = F.cross_entropy(logits, labels).item()
             known = F.cross_entropy(plain[arch], labels).item()
             assert loss == pytest.approx(known, abs=LOSS), (told, arch)
-            best = plain[arch].topk(2).values  # (6, 2)
-            clear = best[:, 0] - best[:, 1] > GAP  # (6)
-            same = logits.argmax(1) == plain[arch].argmax(1)  # (6)
-            assert bool((same | ~clear).all()), (told, arch)
+            same = logits.argmax(1) == plain[arch].argmax(1)  # (n)
+            assert bool((same | ~clear[arch]).all()), (told, arch)
+    return torch.cat(list(clear.values())).float().mean().item()
 
 
 def test_what_is_linear_is_folded_and_the_frozen_weights_stay(

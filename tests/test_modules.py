@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
 import torch
+import yaml
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from noahnas import Arch, Supernet
 from noahnas.modules import Layout, PromptModule, Site
+from noahnas.modules.mixture import Mixed
+from noahnas.prefixes import tree, wide
 from noahnas.registry import installed, resolve
-from noahnas.space import Shape
+from noahnas.space import Shape, parse_space
 from noahnas.space.schema import Value
+
+from .conftest import awake
 
 SHAPE = Shape(blocks=2, width=12, hidden=20, tokens=8)
 GATED = Shape(blocks=2, width=12, hidden=20, tokens=8, gated=True)
@@ -43,14 +52,20 @@ def settings(name: str) -> list[Told]:
     return found + ([{k: v[-1] for k, v in values.items()}] if len(values) > 1 else [])
 
 
-CASES = [(name, told) for name in NAMES for told in settings(name)]
-EVERY = pytest.mark.parametrize(
-    ("name", "told"), CASES, ids=[f"{n}-{'-'.join(map(str, t.values()))}" for n, t in CASES]
-)
-
-
 def most(name: str) -> int:
     return kind(name).limit or WIDE
+
+
+def cases(*more: str, found: Iterable[tuple[Any, ...]]) -> pytest.MarkDecorator:
+    """Parametrises by module and attributes, and by what else each case consists of."""
+    rows = list(found)
+    ids = ["-".join(map(str, (n, *told.values(), *rest))) for n, told, *rest in rows]
+    return pytest.mark.parametrize(("name", "told", *more), rows, ids=ids)
+
+
+CASES = [(name, told) for name in NAMES for told in settings(name)]
+EVERY = cases(found=CASES)
+WITH_DIMS = cases(found=[case for case in CASES if most(case[0]) > 1])
 
 
 def described(name: str) -> str:
@@ -104,14 +119,11 @@ def test_a_module_is_named_like_its_entry_point_and_acts_at_known_sites(
     assert set(sites) <= set(get_args(Site))
 
 
-@EVERY
-@pytest.mark.parametrize("dim", [1, 3, WIDE])
+@cases("dim", found=[(n, t, dim) for n, t in CASES for dim in (1, 3, WIDE) if dim <= most(n)])
 @pytest.mark.parametrize("shape", [SHAPE, GATED], ids=["plain", "gated"])
 def test_params_is_the_number_of_weights_that_a_forward_uses(
     name: str, told: Told, dim: int, shape: Shape
 ) -> None:
-    if dim > most(name):
-        return
     module = fresh(name, told, shape=shape)
     for weight in module.parameters():
         torch.nn.init.normal_(weight)
@@ -140,10 +152,10 @@ def test_a_dim_that_no_module_has_is_an_error(name: str) -> None:
                 count(SHAPE, 2)
 
 
-@EVERY
+@WITH_DIMS
 def test_a_small_dim_is_a_slice_of_the_large_one(name: str, told: Told) -> None:
     """Weights beyond the dim do not matter, and a module cut down to the dim gives the same."""
-    dim = min(2, most(name))
+    dim = 2
     large, small = make(name, told), make(name, told, dim)
     weights = dict(large.named_parameters())
     assert set(weights) == {key for key, _ in small.named_parameters()}
@@ -153,9 +165,8 @@ def test_a_small_dim_is_a_slice_of_the_large_one(name: str, told: Told) -> None:
     cut, whole = run(small, told, dim), run(large, told, dim)
     for site, out in cut.items():
         torch.testing.assert_close(out, whole[site], rtol=0, atol=1e-5)
-    if most(name) > 2:
-        wide = run(large, told, most(name))
-        assert not any(torch.equal(wide[site], out) for site, out in whole.items())
+    wide = run(large, told, most(name))
+    assert not any(torch.equal(wide[site], out) for site, out in whole.items())
 
 
 @EVERY
@@ -167,15 +178,14 @@ def test_the_output_has_the_shape_that_its_site_asks_for(name: str, told: Told) 
 
 
 @EVERY
-def test_dropout_acts_in_training_alone(name: str, told: Told) -> None:
-    if "No dropout acts on it" in described(name):
-        return
+def test_dropout_acts_in_training_alone_and_where_the_module_says(name: str, told: Told) -> None:
     module = make(name, told, dropout=0.5)
     quiet = run(module.eval(), told, most(name))
     again, noisy = run(module, told, most(name)), run(module.train(), told, most(name))
     for site, out in quiet.items():
         torch.testing.assert_close(out, again[site])
-    assert any(not torch.equal(out, noisy[site]) for site, out in quiet.items())
+    acts = any(not torch.equal(out, noisy[site]) for site, out in quiet.items())
+    assert acts == ("No dropout acts on it" not in described(name))
 
 
 @EVERY
@@ -187,25 +197,70 @@ def test_a_module_says_whether_it_starts_as_the_identity(name: str, told: Told) 
     assert ("Does not start as the identity" in said) != same
 
 
-@EVERY
-def test_mixing_dims_is_the_mean_of_what_they_give(name: str, told: Told) -> None:
+SITES = [(n, told, site) for n, told in CASES for site in kind(n).sites(**told)]
+CHANCES = {0: 0.1, 1: 0.2, 2: 0.3, 4: 0.15, 6: 0.25}  # of each dim
+
+
+@cases("site", found=[case for case in SITES if case[2] not in ADDED])
+def test_mixing_dims_is_the_mean_of_what_they_give(name: str, told: Told, site: Site) -> None:
     module, told = make(name, told), kind(name).complete(told)
-    chances = {0: 0.1, 1: 0.9} if most(name) == 1 else {0: 0.1, 1: 0.2, 2: 0.3, 4: 0.15, 6: 0.25}
+    chances = {0: 0.1, 1: 0.9} if most(name) == 1 else CHANCES
     weights = {dim: torch.tensor(p, requires_grad=True) for dim, p in chances.items()}
-    for site in module.sites(**told):
-        if site in ADDED:
-            continue
-        x, out = given(site)
-        mean = sum(
-            p * (module(site, x, out, dim, LAYOUT, **told) if dim else out)
-            for dim, p in chances.items()
-        )
-        for mixed in (
-            module.mix(site, x, out, weights, LAYOUT, **told),
-            PromptModule.mix(module, site, x, out, weights, LAYOUT, **told),
-        ):
-            torch.testing.assert_close(mixed, mean, rtol=0, atol=1e-4)
-            torch.autograd.grad(mixed.sum(), list(weights.values()))
+    x, out = given(site)
+    mean = sum(
+        p * (module(site, x, out, dim, LAYOUT, **told) if dim else out)
+        for dim, p in chances.items()
+    )
+    for mixed in (
+        module.mix(site, x, out, weights, LAYOUT, **told),
+        PromptModule.mix(module, site, x, out, weights, LAYOUT, **told),
+    ):
+        torch.testing.assert_close(mixed, mean, rtol=0, atol=1e-4)
+        torch.autograd.grad(mixed.sum(), list(weights.values()))
+
+
+@cases("site", found=[case for case in SITES if case[2] in ADDED])
+def test_mixing_dims_of_added_tokens_tells_how_likely_each_is_there(
+    name: str, told: Told, site: Site
+) -> None:
+    """What attention does with that: tests/test_papers.py."""
+    module, told = make(name, told), kind(name).complete(told)
+    weights = {dim: torch.tensor(p, requires_grad=True) for dim, p in CHANCES.items()}
+    x, _ = given(site)
+    rows, there = Mixed(module, weights, [(told, None)]).tokens(site, x, LAYOUT)
+    for dim in CHANCES:
+        if dim:
+            alone = module(site, x, x, dim, LAYOUT, **told).expand(len(x), -1, -1)
+            assert torch.equal(rows[:, :dim], alone)
+    expected = [sum(p for dim, p in CHANCES.items() if dim > j) for j in range(max(CHANCES))]
+    assert there.tolist() == pytest.approx(expected)
+    torch.autograd.grad(there.square().sum(), [weights[dim] for dim in CHANCES])
+
+
+@pytest.mark.parametrize("name", sorted({n for n, _, site in SITES if site in ADDED}))
+def test_a_batch_of_several_archs_adds_to_each_image_its_own_arch_s_tokens(name: str) -> None:
+    """Equal dims, so that they share a forward; attributes and the block before differ."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=6, patch_size=2, embed_dim=12, depth=2, num_heads=2)
+    offered = {key: list(declared.choices) for key, declared in kind(name).attributes.items()}
+    declared = {name: {"dim": [3], **offered}, "lora": {"dim": [0, 1, 2]}}
+    space = parse_space(yaml.safe_dump({"name": "s", "modules": declared}), "s.yaml").bind(vit)
+    archs = [
+        Arch(**{name: {"dim": (3, 3), **{k: (v, v) for k, v in told.items()}}}, lora=(rank, 0))
+        for told in settings(name)
+        for rank in (0, 1, 2)
+    ]
+    net = awake(Supernet(vit, space, 3)).eval()
+    x = torch.randn(5, 3, 6, 6)
+    runs: list[int] = []
+    net.backbone.blocks[1].register_forward_pre_hook(lambda _m, args: runs.append(len(args[0])))
+    with torch.no_grad():
+        together = dict(wide(net, x, tree(net, archs), 100))
+        assert runs == [len(archs) * len(x)]
+        for arch in archs:
+            torch.testing.assert_close(together[arch], net(x, arch), rtol=0, atol=1e-5)
+    pairs = pairwise(together.values())
+    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from noahnas import Arch, Supernet
 from noahnas.modules import Layout
-from noahnas.registry import installed
+from noahnas.registry import installed, resolve
 from noahnas.space.schema import Value
 
 from .conftest import awake
@@ -53,6 +53,15 @@ def quick_gelu(x: Array) -> Array:
     return x / (1 + np.exp(-1.702 * x))
 
 
+def relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "silu": lambda x: x / (1 + np.exp(-x)),
+}  # fmt: skip
+
+
 def softmax(x: Array) -> Array:
     e = np.exp(x - x.max(-1, keepdims=True))
     out: Array = e / e.sum(-1, keepdims=True)
@@ -62,8 +71,12 @@ def softmax(x: Array) -> Array:
 class Paper:
     """A plain transformer block of one image's tokens (N, D); papers override what they change."""
 
-    def __init__(self, block: Any, module: Any) -> None:
-        self.block, self.module = block, module
+    def __init__(self, block: Any, module: Any, **told: Value) -> None:
+        self.block, self.module, self.attributes = block, module, told
+
+    def told(self, name: str, paper: Any) -> Any:
+        """An attribute of the module; the paper's if it is not given."""
+        return self.attributes.get(name, paper)
 
     def w(self, name: str) -> Array:
         return weight(self.module, name)
@@ -85,13 +98,17 @@ class Paper:
     def hidden(self, h: Array) -> Array:
         return h
 
+    def log_chances(self, keys: int) -> Array:
+        """Of each key, how likely it is there."""
+        return np.zeros(keys)
+
     def attention(self, n: Array) -> Array:
         q, k, v = np.split(self.layer("qkv", n), 3, axis=-1)
         k, v = self.keys_values(k, v)
         heads = []
         for part in np.split(np.arange(WIDTH), HEADS):
             scores = q[:, part] @ k[:, part].T / np.sqrt(WIDTH // HEADS)
-            heads.append(softmax(scores) @ v[:, part])
+            heads.append(softmax(scores + self.log_chances(len(k))) @ v[:, part])
         return self.layer("proj", np.concatenate(heads, axis=-1))
 
     def mlp(self, n: Array) -> Array:
@@ -110,13 +127,16 @@ class Adapter(Paper):
         return linear(h, self.w("up"), self.w("up_bias"))
 
     def mlp(self, n: Array) -> Array:
-        m = super().mlp(n)
-        return m + self.bottleneck(m, quick_gelu)
+        m = Paper.mlp(self, n)
+        source = n if self.told("placement", "mlp") == "mlp-parallel" else m
+        f = ACTIVATIONS[self.told("activation", "quick_gelu")]
+        return m + self.told("scale", 1.0) * self.bottleneck(source, f)
 
 
 class AdaptFormer(Adapter):
     def mlp(self, n: Array) -> Array:
-        return Paper.mlp(self, n) + 0.1 * self.bottleneck(n, lambda h: np.maximum(h, 0))
+        bypass = self.bottleneck(n, relu)
+        return Paper.mlp(self, n) + self.told("scale", 0.1) * bypass
 
 
 class AdapterPlus(Adapter):
@@ -146,11 +166,13 @@ class IA3(Paper):
 
 
 class LoRA(Paper):
-    """NOAH: one pair on the joint layer, without a scale."""
+    """NOAH: one pair on the joint layer, without a scale; Hu et al. scale it by alpha / r."""
 
     def layer(self, name: str, x: Array) -> Array:
         out = super().layer(name, x)
-        return out + x @ (self.w("up") @ self.w("down")).T if name == "qkv" else out
+        if name != "qkv":
+            return out
+        return out + self.told("alpha", DIM) / DIM * x @ (self.w("up") @ self.w("down")).T
 
 
 class Prefix(Paper):
@@ -182,7 +204,7 @@ class Convpass(Paper):
                             if 0 <= r + dr < rows and 0 <= c + dc < columns:
                                 total += w("conv")[:, :, dr + 1, dc + 1] @ image[r + dr, c + dc]
                     out[first + r * columns + c] = total
-        return linear(quick_gelu(out), w("up"), w("up_bias"))
+        return self.told("scale", 1.0) * linear(quick_gelu(out), w("up"), w("up_bias"))
 
     def attention(self, n: Array) -> Array:
         return super().attention(n) + self.bypass(n, "attention")
@@ -198,7 +220,19 @@ PAPERS: dict[str, type[Paper]] = {
 OFF = ("bitfit", "ia3", "ssf")  # there or not
 
 
-def network(name: str, **told: tuple[Value, ...]) -> tuple[Any, Arch]:
+OTHERS: list[tuple[str, dict[str, Value]]] = [  # than the papers' own attributes
+    ("adapter", {"scale": 0.4}),
+    ("adapter", {"activation": "gelu"}),
+    ("adapter", {"activation": "relu"}),
+    ("adapter", {"activation": "silu"}),
+    ("adapter", {"placement": "mlp-parallel", "scale": 3.0}),
+    ("adaptformer", {"scale": 0.7}),
+    ("convpass", {"scale": 0.4}),
+    ("lora", {"alpha": 8.0}),
+]
+
+
+def network(name: str, **told: Value) -> tuple[Any, Arch]:
     """A random network in double precision, whose last block has the module."""
     torch.manual_seed(0)
     vit = VisionTransformer(
@@ -207,16 +241,17 @@ def network(name: str, **told: tuple[Value, ...]) -> tuple[Any, Arch]:
     )  # fmt: skip
     for p in vit.parameters():
         p.data.add_(torch.randn(p.shape) * 0.2)
-    arch = Arch(**{name: {"dim": (0, 1 if name in OFF else DIM), **told}})
+    values = {key: (value, value) for key, value in told.items()}
+    arch = Arch(**{name: {"dim": (0, 1 if name in OFF else DIM), **values}})
     return awake(Supernet(vit, arch, 3)).double().eval(), arch
 
 
-def tokens(net: Any, arch: Arch) -> tuple[Array, Array]:
-    """What enters the last block, and what reaches the final norm, of one image."""
+def tokens(net: Any, run: Callable[[torch.Tensor], Any]) -> tuple[Array, Array]:
+    """What enters the last block, and what reaches the final norm, of one image that is run."""
     seen: dict[str, torch.Tensor] = {}
     net.backbone.blocks[0].register_forward_hook(lambda _m, _a, out: seen.update(first=out))
     net.backbone.norm.register_forward_pre_hook(lambda _m, args: seen.update(last=args[0]))
-    net(torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1)).double(), arch)
+    run(torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1)).double())
     return seen["first"][0].detach().numpy(), seen["last"][0].detach().numpy()
 
 
@@ -227,15 +262,56 @@ def test_every_module_has_a_forward_written_from_its_paper() -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_module_computes_what_its_paper_says(name: str) -> None:
     net, arch = network(name)
-    first, last = tokens(net, arch)
+    first, last = tokens(net, lambda x: net(x, arch))
     block = net.backbone.blocks[1]
     np.testing.assert_allclose(PAPERS[name](block, net.prompts[name][1])(first), last, atol=1e-10)
     assert np.abs(Paper(block, None)(first) - last).max() > 1e-2
 
 
+@pytest.mark.parametrize(("name", "told"), OTHERS, ids=str)
+def test_a_module_computes_what_its_attributes_say(name: str, told: dict[str, Value]) -> None:
+    net, arch = network(name, **told)
+    first, last = tokens(net, lambda x: net(x, arch))
+    block, module = net.backbone.blocks[1], net.prompts[name][1]
+    if "placement" in told:
+        module = module.placed[told["placement"]]
+    np.testing.assert_allclose(PAPERS[name](block, module, **told)(first), last, atol=1e-10)
+    assert np.abs(PAPERS[name](block, module)(first) - last).max() > 1e-2
+
+
+def test_every_attribute_that_is_a_number_is_tried_at_another_one() -> None:
+    for name in PAPERS:
+        declared = resolve("noahnas.modules", name, "module").attributes
+        numbers = {key for key, attribute in declared.items() if not attribute.choices}
+        assert numbers <= {key for of, told in OTHERS if of == name for key in told}
+
+
+@pytest.mark.parametrize("paper", [Prefix, VPT])
+def test_a_token_that_may_be_there_takes_attention_by_its_chance(paper: type[Paper]) -> None:
+    """Under a mixture of dims: exp(score) of its key is multiplied by the chance."""
+    name = next(key for key, found in PAPERS.items() if found is paper)
+    chances = {0: 0.1, 1: 0.2, DIM: 0.7}
+    there = np.array([0.9, *[0.7] * (DIM - 1)])  # of each token
+
+    class Mixed(paper):  # type: ignore[valid-type, misc]
+        def log_chances(self, keys: int) -> Array:
+            own = np.zeros(keys)
+            own[slice(0, DIM) if name == "prefix" else slice(keys - DIM, keys)] = np.log(there)
+            return own
+
+    net, _ = network(name)
+    drawn = {dim: torch.tensor(p).double() for dim, p in chances.items()}
+    blocks = [{0: torch.ones(()).double()}, drawn]
+    first, last = tokens(net, lambda x: net.mixture(x, {name: blocks}))
+    block, module = net.backbone.blocks[1], net.prompts[name][1]
+    last = last[: len(first)]
+    np.testing.assert_allclose(Mixed(block, module)(first), last, atol=1e-7)
+    assert np.abs(paper(block, module)(first) - last).max() > 1e-2
+
+
 def test_convpass_beside_attention_alone_leaves_the_mlp() -> None:
-    net, arch = network("convpass", placement=(None, "attention"))
-    first, last = tokens(net, arch)
+    net, arch = network("convpass", placement="attention")
+    first, last = tokens(net, lambda x: net(x, arch))
 
     class Attention(Convpass):
         mlp = Paper.mlp

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from noahnas import Space, Supernet
+from noahnas import Arch, Space, Supernet
 from noahnas.backbone import load_backbone
 from noahnas.data import Dataset, Task
 from noahnas.errors import NoahnasError
 from noahnas.policy import SHAPES, SOURCES, Lesson, policy
 from noahnas.recipe import Stage
+from noahnas.space import parse_space
 from noahnas.train import Batch, _step, build, train
 
 CPU = torch.device("cpu")
@@ -63,7 +66,68 @@ def test_a_policy_draws_the_same_whatever_was_drawn_before_the_step(space: Space
         assert later(np.random.default_rng(70), 70, STEPS) == archs[70]
 
 
-def test_fair_draws_every_choice_of_every_gene_equally_often() -> None:
+def vectors_of(space: Space, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Grows by each vector of genes that is made an arch, that of the largest one apart."""
+    assert space.largest  # kept from now on
+    seen: list[list[int]] = []
+    decode = type(space).decode
+
+    def noted(self: Space, vector: Sequence[int]) -> Arch:
+        seen.append(list(vector))
+        return decode(self, vector)
+
+    monkeypatch.setattr(type(space), "decode", noted)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["noah-vtab", "noah-fewshot", "tiny"])
+def test_fair_draws_every_choice_of_every_gene_equally_often(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every block, whether or not the depth drawn beside it leaves the block out."""
+    space = Space.load(name).bind(blocks=12, width=48)
+    seen = vectors_of(space, monkeypatch)
+    sizes = [len(gene.choices) for gene in space.genes]
+    steps = 4 * math.lcm(*sizes)
+    drawn = lessons("fair", space, steps)
+    assert len(drawn) == len(seen) == steps
+    columns = list(zip(*seen, strict=True))  # of each gene
+    for size, column in zip(sizes, columns, strict=True):
+        assert Counter(column) == dict.fromkeys(range(size), steps // size)
+    assert len(set(columns)) == len(space.genes)  # none goes along with another
+    archs = [space.decode(vector) for vector in tuple(seen)]
+    assert [step[0].arch for step in drawn] == archs
+
+
+RULED = """
+name: ruled
+modules:
+  adapter: {dim: [0, 8, 16]}
+  lora: {dim: [0, 1, 2, 4]}
+rules:
+  - at most 1 modules per block
+  - lora.dim non-decreasing
+"""
+
+
+def test_fair_gives_way_to_the_paper_prior_where_a_rule_is_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = parse_space(RULED, "ruled.yaml").bind(blocks=2, width=48)
+    plan, seen = policy("fair", space), vectors_of(space, monkeypatch)
+    kept = 0
+    for step in range(STEPS):
+        seen.clear()
+        (lesson,) = plan(np.random.default_rng(step), step, STEPS)
+        assert space.contains(lesson.arch)
+        fair = space.decode(seen[0])
+        kept += bool(space.contains(fair))
+        paper = space.draw(np.random.default_rng(step))
+        assert lesson.arch == (fair if space.contains(fair) else paper)
+    assert 0 < kept < STEPS
+
+
+def test_fair_goes_through_depths_and_dims_of_noah_in_rounds() -> None:
     space = Space.load("noah-vtab").bind(blocks=12, width=48)
     draws = [step[0].arch for step in lessons("fair", space, 48)]
     for module in space.modules:

@@ -16,8 +16,9 @@ from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
 from noahnas.device import choose_device
 from noahnas.errors import NoahnasError, RunError, TrainingError
-from noahnas.evaluate import evaluate
+from noahnas.evaluate import evaluate, evaluate_batch
 from noahnas.policy import only, policy
+from noahnas.prefixes import tree, wide
 from noahnas.probe import linear_probe
 from noahnas.progress import Progress
 from noahnas.recipe import Stage
@@ -28,6 +29,7 @@ from noahnas.train import TrainLog, build, learning_rate, train
 from .conftest import FULL, awake
 
 CPU = torch.device("cpu")
+GPU_GAP = 0.05  # of the two largest logits; a GPU's convolution of patches is in TF32
 
 
 def trained(
@@ -288,11 +290,24 @@ def test_an_unknown_or_absent_device_is_refused() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_gives_the_same_predictions_as_the_cpu(digits: Dataset, space: Space) -> None:
+    """Where the two largest logits are far enough apart, one arch alone or several together."""
     backbone = load_backbone("vit-digits")
-    net = build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)
-    arch = space.draw(np.random.default_rng(0))
-    results = [
-        evaluate(net.to(d), arch, Task(digits, backbone.preprocess, torch.device(d)))
-        for d in ("cpu", "cuda")
-    ]
-    assert results[0].loss == pytest.approx(results[1].loss, abs=2e-2)
+    net = awake(build(backbone, space, 5, Stage(1, 1e-3, 8), seed=0)).eval()
+    with torch.no_grad():
+        net.head.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))  # type: ignore[union-attr, operator]
+    archs = space.sample(np.random.default_rng(0), 8, prior="paper")
+    x, _ = next(digits.val.batches(999, backbone.preprocess, CPU))
+    losses, logits = [], []
+    for device in (CPU, torch.device("cuda")):
+        task = Task(digits, backbone.preprocess, device)
+        losses.append([result.loss for result in evaluate_batch(net.to(device), archs, task)])
+        with torch.inference_mode():
+            together = dict(wide(net, x.to(device), tree(net, archs), 2048))
+            logits.append(torch.stack([net(x.to(device), arch).cpu() for arch in archs]))
+            logits.append(torch.stack([together[arch].cpu() for arch in archs]))
+    assert losses[1] == pytest.approx(losses[0], abs=2e-2)
+    best = logits[0].topk(2).values  # (archs, n, 2)
+    clear = best[..., 0] - best[..., 1] > GPU_GAP  # (archs, n)
+    assert clear.float().mean() > 0.8
+    for found in logits:
+        assert torch.equal(found.argmax(-1)[clear], logits[0].argmax(-1)[clear])

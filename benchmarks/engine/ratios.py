@@ -49,7 +49,7 @@ def ratio(
 
 def show(told: str, about: dict[str, Any]) -> None:
     """One line as soon as it is known."""
-    high = about.get("upper95", about["ratio"])
+    high = about.get("upper95", about.get("highest", about["ratio"]))
     limit = (
         f"limit {about['limit']:.2f} {'met' if about['met'] else 'MISSED'}"
         if "limit" in about

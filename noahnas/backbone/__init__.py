@@ -1,6 +1,7 @@
 """Backbones: a pretrained timm ViT by name or from a file, never with random weights."""
 
 from noahnas.backbone.backbone import (
+    INTERPOLATIONS,
     Backbone,
     Preprocess,
     describe,
@@ -10,6 +11,7 @@ from noahnas.backbone.backbone import (
 from noahnas.backbone.families import Family, family_of
 
 __all__ = [
+    "INTERPOLATIONS",
     "Backbone",
     "Family",
     "Preprocess",

@@ -22,6 +22,7 @@ EMBEDDED = {
     "vit-digits": "vit_digits.safetensors",
     "vit-nano": "vit_nano_patch14_56.safetensors",
 }
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # of timm
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Preprocess:
     size: tuple[int, int]  # height, width in pixels
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
     std: tuple[float, ...]
+    interpolation: str = "bicubic"  # of the resize, one of `INTERPOLATIONS`
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,28 @@ def describe(model: nn.Module, spec: str) -> Backbone:
     config = resolve_model_data_config(model)
     height, width = config["input_size"][1:]
     size = getattr(getattr(model, "patch_embed", None), "img_size", None) or (height, width)
-    preprocess = Preprocess((int(size[0]), int(size[1])), config["mean"], config["std"])
+    preprocess = Preprocess(
+        (int(size[0]), int(size[1])),
+        config["mean"],
+        config["std"],
+        _interpolation(str(config["interpolation"]), spec),
+    )
     return Backbone(spec, model, preprocess, weights_digest(model.state_dict()))
+
+
+def _interpolation(name: str, spec: str) -> str:
+    """How a config says that images are resized.
+
+    "random", by which timm varies training images, is bilinear, as in timm's own evaluation.
+
+    Raises:
+        BackboneError: if it is none that timm knows.
+    """
+    if name == "random":
+        return "bilinear"
+    if name not in INTERPOLATIONS:
+        raise BackboneError(f"{spec}: its config: {unknown('interpolation', name, INTERPOLATIONS)}")
+    return name
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

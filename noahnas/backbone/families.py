@@ -201,8 +201,30 @@ def family_of(model: nn.Module, spec: str) -> Family:
             return family(model)
     names = ", ".join(kind.__name__ for kind, *_ in KNOWN)
     raise BackboneError(
-        f"{spec}: {type(model).__name__} is not supported; timm's {names} are, which is ViT, DeiT, "
-        "DINOv2, DINOv3, EVA, CLIP, SigLIP and BEiT"
+        f"{spec}: {type(model).__name__} is not supported: {_foreign(model)}; supported are timm's "
+        f"{names}, which is ViT, DeiT, DINOv2, DINOv3, EVA, CLIP, SigLIP and BEiT"
+    )
+
+
+def _foreign(model: nn.Module) -> str:
+    """Why a model of an unknown class cannot be run piece by piece."""
+    blocks = {
+        name: found
+        for name, found in model.named_modules()
+        if hasattr(found, "attn") and hasattr(found, "mlp")
+    }
+    if not blocks:
+        return "it has no transformer blocks, that is, none with an attention `attn` and an `mlp`"
+    homes = sorted({name.rpartition(".")[0] for name in blocks})
+    if homes != ["blocks"]:
+        told = ", ".join(homes[:3]) + (" …" if len(homes) > 3 else "")
+        return (
+            f"its transformer blocks lie in {told or 'itself'}, not in one list `blocks` that the "
+            "same tokens go through"
+        )
+    kinds = sorted({f"{type(x).__name__} with {type(x.attn).__name__}" for x in blocks.values()})
+    return (
+        f"how this class embeds images and runs its blocks ({', '.join(kinds)}) is not known here"
     )
 
 
@@ -220,14 +242,20 @@ def _reason(model: Any, blocks: tuple[type, ...], attentions: tuple[type, ...]) 
         return "it has batch norms, whose statistics training changes though weights are frozen"
     for block in model.blocks:
         if type(block) not in blocks:
-            return f"its {type(block).__name__} blocks are not supported"
+            return f"its {type(block).__name__} blocks are not supported; {_named(blocks)}"
         attn = block.attn
         if type(attn) not in attentions:
-            return f"its attention {type(attn).__name__} is not supported"
+            return f"its attention {type(attn).__name__} is not supported; {_named(attentions)}"
         if getattr(attn, "num_kv_groups", 1) > 1:
             return "its attention shares keys among heads (grouped queries), which is not supported"
         if attn.proj.in_features != model.embed_dim:
             return f"its attention is {attn.proj.in_features} wide, its tokens {model.embed_dim}"
         if not hasattr(block.mlp, "fc2"):
-            return f"its MLP {type(block.mlp).__name__} is not supported"
+            return f"its MLP {type(block.mlp).__name__} is not supported: it has no layer `fc2`"
     return None
+
+
+def _named(kinds: tuple[type, ...]) -> str:
+    """Which classes are supported, for a message."""
+    names = sorted({kind.__name__ for kind in kinds})
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"

@@ -83,7 +83,8 @@ def check(
 
     began = time.perf_counter()
     with working(lambda: "nothing was kept of this reading") as report:
-        options = LoadOptions(_size(backbone, size), split_seed, on_error, report)
+        resize = _resize(backbone, size)
+        options = LoadOptions(resize[0], split_seed, on_error, report, resize[1])
         data = load_data(spec, options)
         found: dict[str, Any] = {
             "data": data.name,
@@ -122,12 +123,14 @@ def _write_sheet(place: Path, content: bytes) -> None:
         raise DataError(f"--sheet {place} cannot be written: {e.strerror or e}") from e
 
 
-def _size(backbone: str, size: int | None) -> tuple[int, int]:
+def _resize(backbone: str, size: int | None) -> tuple[tuple[int, int], str]:
+    """Size and interpolation of the backbone; of a size that is given, bicubic."""
     if size:
-        return size, size
+        return (size, size), "bicubic"
     from noahnas.backbone import load_backbone
 
-    return load_backbone(backbone).preprocess.size
+    fed = load_backbone(backbone).preprocess
+    return fed.size, fed.interpolation
 
 
 def _counts(data: Dataset, label: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Notes, Split
-from noahnas.data.image import Pixels, read_pixels
+from noahnas.data.image import Pixels, read_pixels, resize
 from noahnas.data.overlap import picture_key, refuse, shared
 from noahnas.data.store import Item, from_items
 
@@ -57,7 +57,9 @@ def from_arrays(
         if doubled.get(split) and not fixed:
             keep = np.setdiff1d(np.arange(len(labels)), doubled[split])
             images, labels = images[keep], labels[keep]
-        splits[split] = Split(resized(images, options.size), torch.from_numpy(labels))
+        splits[split] = Split(
+            resized(images, options.size, options.interpolation), torch.from_numpy(labels)
+        )
     notes = Notes(overlap=sum(len(rows) for rows in doubled.values()), kept=fixed)
     return Dataset(name, tuple(classes), splits["train"], splits["val"], splits["test"], notes)
 
@@ -67,8 +69,8 @@ def _items(
 ) -> list[Item]:
     """The images one by one, for the store on disk."""
 
-    def read(index: int, size: tuple[int, int]) -> Pixels:
-        return read_pixels(Image.fromarray(images[index]), size)
+    def read(index: int, size: tuple[int, int], interpolation: str) -> Pixels:
+        return read_pixels(Image.fromarray(images[index]), size, interpolation)
 
     return [
         Item(f"image {i} of {split}", label, partial(read, i), keys[i].hex())
@@ -76,10 +78,12 @@ def _items(
     ]
 
 
-def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
-    """Images of any one size at another: (n, h, w) or (n, h, w, 3) -> (n, 3, H, W), bicubic."""
+def resized(
+    images: NDArray[np.uint8], size: tuple[int, int], interpolation: str = "bicubic"
+) -> torch.Tensor:
+    """Images of any one size at another: (n, h, w) or (n, h, w, 3) -> (n, 3, H, W)."""
     pixels = np.zeros((len(images), 3, *size), np.uint8)  # (n, 3, H, W)
     for row, image in zip(pixels, images, strict=True):
-        small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+        small = resize(Image.fromarray(image), size, interpolation)
         row[:] = np.moveaxis(np.asarray(small.convert("RGB")), 2, 0)  # (H, W, 3) -> (3, H, W)
     return torch.from_numpy(pixels)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noahnas.backbone import Preprocess
+from noahnas.backbone import INTERPOLATIONS, Preprocess
 from noahnas.errors import DataError, unknown
 from noahnas.progress import Report, silent
 from noahnas.registry import installed, resolve
@@ -179,10 +179,13 @@ class LoadOptions:
     split_seed: int = 0  # decides which images go where, for sources without splits
     on_error: str = "stop"  # or "skip": at an unreadable image, or one in two splits
     report: Report = silent
+    interpolation: str = "bicubic"  # of the resize, one of `noahnas.backbone.INTERPOLATIONS`
 
     def __post_init__(self) -> None:
         if self.on_error not in ("stop", "skip"):
             raise DataError(unknown("value of on-error", self.on_error, ("stop", "skip")))
+        if self.interpolation not in INTERPOLATIONS:
+            raise DataError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
 
 
 def load_data(spec: str, options: LoadOptions) -> Dataset:

@@ -25,20 +25,27 @@ class UnreadableImageError(Exception):
     """Why an image cannot be read, in a few words."""
 
 
-def read_pixels(source: Path | bytes | Image.Image, size: tuple[int, int]) -> Pixels:
-    """An image as RGB, upright, resized directly to `size` (height, width), bicubic.
+def read_pixels(
+    source: Path | bytes | Image.Image, size: tuple[int, int], interpolation: str = "bicubic"
+) -> Pixels:
+    """An image as RGB, upright, resized directly to `size` (height, width).
+
+    Args:
+        source: a file, its content, or an image that Pillow has opened.
+        size: height and width, in pixels.
+        interpolation: one of `noahnas.backbone.INTERPOLATIONS`.
 
     Raises:
         UnreadableImageError: if it is none, cut short, or has more than `MAX_PIXELS`.
     """
     try:
         if isinstance(source, Image.Image):
-            return _pixels(source, size)
+            return _pixels(source, size, interpolation)
         if isinstance(source, Path) and source.exists() and not source.is_file():
             raise UnreadableImageError("no regular file")  # noqa: TRY301 - a pipe would wait
         file = BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=_formats()) as raw:
-            return _pixels(raw, size)
+            return _pixels(raw, size, interpolation)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -57,14 +64,19 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _pixels(raw: Image.Image, size: tuple[int, int]) -> Pixels:
+def _pixels(raw: Image.Image, size: tuple[int, int], interpolation: str) -> Pixels:
     if raw.width * raw.height > MAX_PIXELS:
         raise UnreadableImageError(TOO_LARGE)
     with _one if raw.width * raw.height > LARGE else nullcontext():
         image = _eight_bits(ImageOps.exif_transpose(raw)).convert("RGB")
         if image.size != size[::-1]:
-            image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+            image = resize(image, size, interpolation)
         return np.asarray(image)  # (H, W, 3)
+
+
+def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """An image at another height and width, by Pillow."""
+    return image.resize(size[::-1], Image.Resampling[interpolation.upper()])
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -169,14 +169,14 @@ def load_micro_vtab(argument: str, options: LoadOptions) -> Dataset:
         raise DataError(f"{told}\nname one, as in '{NAME}:emoji' ({groups})")
     task = TASKS[argument]
     if task.build is None:
-        return _constant(argument, options.size)
+        return _constant(argument, options.size, options.interpolation)
     return from_arrays(f"{NAME}:{argument}", task.classes, _kept(argument), options)
 
 
 @lru_cache(maxsize=2)  # a table's runs load one task many times; drawing one takes seconds
-def _constant(argument: str, size: tuple[int, int]) -> Dataset:
+def _constant(argument: str, size: tuple[int, int], interpolation: str) -> Dataset:
     """A task that is drawn or embedded: the same whenever it is loaded."""
-    options, name = LoadOptions(size), f"{NAME}:{argument}"
+    options, name = LoadOptions(size, interpolation=interpolation), f"{NAME}:{argument}"
     if argument in DRAWN:
         return replace(DRAWN[argument]("", options), name=name)
     return from_arrays(name, TASKS[argument].classes, _embedded(), options)

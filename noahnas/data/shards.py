@@ -159,15 +159,17 @@ def _items(path: Path, samples: list[_Sample]) -> Iterator[Item]:
             yield Item(f"{path}: {sample.key}.{ending}", sample.label, read, stamp)
 
 
-def _read(path: Path, offset: int, length: int, size: tuple[int, int]) -> Pixels:
+def _read(
+    path: Path, offset: int, length: int, size: tuple[int, int], interpolation: str
+) -> Pixels:
     try:
         with path.open("rb") as f:
             f.seek(offset)
             content = f.read(length)
     except OSError as e:
         raise UnreadableImageError(e.strerror or str(e)) from None
-    return read_pixels(content, size)
+    return read_pixels(content, size, interpolation)
 
 
-def _no_image(_size: tuple[int, int]) -> Pixels:
+def _no_image(_size: tuple[int, int], _interpolation: str) -> Pixels:
     raise UnreadableImageError(f"none of {', '.join(f'.{ending}' for ending in IMAGES)}")

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source."""
+    """One image of a source; reading it may raise UnreadableImageError."""
 
     name: str  # in messages
     label: int
-    read: Callable[[tuple[int, int]], Pixels]  # decodes it to a size; UnreadableImageError
+    read: Callable[[tuple[int, int], str], Pixels]  # to a size, by an interpolation
     stamp: str  # changes when the image does
     place: str = ""  # what identifies it; by default its name
 
@@ -60,7 +61,7 @@ def file_item(path: Path, label: int) -> Item:
     except OSError as e:  # reading it will say so, too
         stamp = f"error {e.errno}"
     place = os.path.abspath(path)  # noqa: PTH100 - resolving links would cost a call a file
-    return Item(str(path), label, lambda size: read_pixels(path, size), stamp, place)
+    return Item(str(path), label, partial(read_pixels, path), stamp, place)
 
 
 def from_files(
@@ -138,7 +139,8 @@ def _key(
     classes: Sequence[str], found: Mapping[str, Sequence[Item]], options: LoadOptions, fixed: bool
 ) -> str:
     """20 hex digits over everything that decides what the store holds."""
-    about = [FORMAT, PIL.__version__, options.size, options.on_error, fixed, list(classes)]
+    decoded = [options.size, options.interpolation, options.on_error]
+    about = [FORMAT, PIL.__version__, *decoded, fixed, list(classes)]
     h = hashlib.sha256(json.dumps(about).encode())
     for split in SPLITS:
         h.update(f"\n{split}\n".encode())
@@ -266,7 +268,7 @@ def _write(path: Path, found: Mapping[str, Sequence[Item]], options: LoadOptions
     total, done = sum(len(items) for items in found.values()), 0
     with path.open("wb") as f, ThreadPoolExecutor(WORKERS) as pool:
         for split in SPLITS:
-            for item, pixels in _in_order(pool, found[split], options.size):
+            for item, pixels in _in_order(pool, found[split], options):
                 done += 1
                 if isinstance(pixels, str):
                     rows.broken.append(f"{item.name} ({pixels})")
@@ -284,12 +286,12 @@ def _write(path: Path, found: Mapping[str, Sequence[Item]], options: LoadOptions
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, items: Sequence[Item], size: tuple[int, int]
+    pool: ThreadPoolExecutor, items: Sequence[Item], options: LoadOptions
 ) -> Iterator[tuple[Item, Pixels | str]]:
     waiting: deque[tuple[Item, Future[Pixels | str]]] = deque()
     try:
         for item in items:
-            waiting.append((item, pool.submit(_pixels_of, item, size)))
+            waiting.append((item, pool.submit(_pixels_of, item, options)))
             if len(waiting) >= WAITING:
                 first, pixels = waiting.popleft()
                 yield first, pixels.result()
@@ -301,9 +303,9 @@ def _in_order(
             pixels.cancel()
 
 
-def _pixels_of(item: Item, size: tuple[int, int]) -> Pixels | str:
+def _pixels_of(item: Item, options: LoadOptions) -> Pixels | str:
     try:
-        return item.read(size)
+        return item.read(options.size, options.interpolation)
     except UnreadableImageError as e:
         return str(e)
 

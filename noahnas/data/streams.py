@@ -64,11 +64,11 @@ class _Stream:
                 self.found = found
             return self.found
 
-    def read(self, index: int, size: tuple[int, int]) -> Pixels:
+    def read(self, index: int, _size: tuple[int, int], _interpolation: str) -> Pixels:
         found = self.once()
         if index in found.broken:
             raise UnreadableImageError(found.broken[index])
-        return np.array(found.images[index])  # (H, W, 3), of `size` already
+        return np.array(found.images[index])  # (H, W, 3), resized already
 
 
 def stream_items(name: str, stream: Iterable[Any], stamp: str, options: LoadOptions) -> list[Item]:
@@ -78,7 +78,7 @@ def stream_items(name: str, stream: Iterable[Any], stamp: str, options: LoadOpti
         name: of the set and its split, in messages.
         stream: gives image and label; iterated a second time only if decoded images are gone.
         stamp: changes when the set does.
-        options: size to read at, and who is told of the progress.
+        options: size and interpolation to read at, and who is told of the progress.
 
     Raises:
         DataError: if the stream breaks off, or the cache cannot be written.
@@ -136,7 +136,7 @@ def _one_pass(name: str, stream: Iterable[Any], options: LoadOptions) -> _Pass:
     with tempfile.TemporaryFile(dir=folder) as f:
         for image, label in _until_it_breaks(name, stream):
             try:
-                pixels = read_pixels(image, options.size)
+                pixels = read_pixels(image, options.size, options.interpolation)
             except UnreadableImageError as e:
                 broken[len(labels)] = str(e)
                 pixels = np.zeros(shape, np.uint8)

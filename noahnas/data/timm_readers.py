@@ -57,7 +57,7 @@ def load_timm(argument: str, options: LoadOptions) -> Dataset:
     elif kind == "wds":
         found = {split: shard_items(split, r, options) for split, r in opened.items()}
     else:
-        stamp = f"{_stamp(Path(root))} {options.size}"
+        stamp = f"{_stamp(Path(root))} {options.size} {options.interpolation}"
         found = {
             split: stream_items(f"{argument} {split}", r, stamp, options)
             for split, r in opened.items()
@@ -136,12 +136,14 @@ def _stream_bytes(reader: Any, index: int) -> bytes:
         return data
 
 
-def _read(read: Callable[[int], Any], index: int, size: tuple[int, int]) -> Pixels:
+def _read(
+    read: Callable[[int], Any], index: int, size: tuple[int, int], interpolation: str
+) -> Pixels:
     try:
         source = read(index)
     except (OSError, SyntaxError, ValueError) as e:
         raise UnreadableImageError(str(e) or type(e).__name__) from None
-    return read_pixels(source, size)
+    return read_pixels(source, size, interpolation)
 
 
 def _stamp(root: Path) -> str:

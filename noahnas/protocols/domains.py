@@ -59,8 +59,9 @@ def scorer(root: Path, shots: int, targets: Sequence[str]) -> After:
         for number, target in enumerate(targets, start=1):
             spec = _spec(root, shots, cell.seed, target)
             if spec not in loaded:
-                size = load_backbone(cell.inputs.backbone).preprocess.size
-                loaded[spec] = load_data(spec, LoadOptions(size, 0, cell.inputs.on_error, report))
+                fed = load_backbone(cell.inputs.backbone).preprocess
+                options = LoadOptions(fed.size, 0, cell.inputs.on_error, report, fed.interpolation)
+                loaded[spec] = load_data(spec, options)
             if not _holds(done.get(target), loaded[spec].digest):
                 missing.append((target, loaded[spec]))
             report(Progress("targets compared", number, len(targets), target))

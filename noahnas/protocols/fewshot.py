@@ -51,8 +51,9 @@ def plan_drawn(
             for seed in settings.seeds:
                 check_few_shot(Path(spec), count, seed)
     else:
-        size = load_backbone(settings.backbone).preprocess.size
-        data = load_data(spec, LoadOptions(size, 0, settings.on_error, report))
+        fed = load_backbone(settings.backbone).preprocess
+        options = LoadOptions(fed.size, 0, settings.on_error, report, fed.interpolation)
+        data = load_data(spec, options)
         drawn(data, max(shots), settings.seeds[0])
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(spec).name).strip("-.")
     return [

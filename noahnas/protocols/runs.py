@@ -236,8 +236,10 @@ def _check_now(out: Path, plan: Sequence[Cell], watch: Watch) -> None:
         if cell in missing and data not in compared and ("data", data) in found:
             compared.add(data)
             with watch(cell, "comparing its data", number, len(plan)) as report:
-                inputs, size = cell.inputs, backbone.preprocess.size
-                options = LoadOptions(size, inputs.split_seed, inputs.on_error, report)
+                inputs, fed = cell.inputs, backbone.preprocess
+                options = LoadOptions(
+                    fed.size, inputs.split_seed, inputs.on_error, report, fed.interpolation
+                )
                 now = load_data(data, options).digest
             _check_same("data", {**found["data", data], "": now}, out)
 
