@@ -18,10 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, get_storage
-from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock, JournalRedisBackend
+from optuna.storages.journal import BaseJournalBackend, JournalRedisBackend
 
 from noahnas.errors import NoahnasError, StorageError, unknown
-from noahnas.journal import Journal
+from noahnas.journal import Journal, SharedLock
 
 SCHEMES = ("grpc", "journal", "mysql", "postgresql", "redis", "rediss", "sqlite")
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql"}  # modules that SQLAlchemy is told to use
@@ -132,8 +132,7 @@ def _inner(kind: str, url: str) -> BaseStorage:
         warnings.simplefilter("ignore", ExperimentalWarning)
         if kind == "journal":
             path = Path(url.partition(":")[2])
-            lock = JournalFileSymlinkLock(str(path))
-            return JournalStorage(Journal(path, lock))
+            return JournalStorage(Journal(path, SharedLock(path)))
         if kind in ("redis", "rediss"):
             backend = _Plain(JournalRedisBackend(url, prefix="noahnas"))
             return JournalStorage(backend)
@@ -172,8 +171,10 @@ class _Reconnecting:
 
     def close(self) -> None:
         """Let go of its connections."""
-        engine = getattr(getattr(self._inner, "_backend", None), "engine", None)
-        if engine:
+        backend = getattr(self._inner, "_backend", None)
+        if isinstance(backend, Journal):
+            backend.close()
+        elif engine := getattr(backend, "engine", None):
             engine.dispose()
         elif isinstance(self._inner, GrpcStorageProxy):
             self._inner.close()

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from optuna.storages import JournalStorage
 
 from noahnas.errors import StorageError
 from noahnas.evaluate import Result
+from noahnas.journal import Journal, SharedLock, SoleWriter
 from noahnas.search import Outcome, search
-from noahnas.shared import join, search_shared
+from noahnas.shared import _signs_of_life, join, search_shared
 from noahnas.storage import absolute, masked, opened, unmasked
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import ALIVE, Entry, Study
@@ -203,6 +205,100 @@ def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(
         f.write(b'{"op_code":2,"half')
     study.note("whole", 1)
     assert at(url, "s", "b").notes == {"whole": 1}
+
+
+def test_a_changed_digit_in_a_shared_journal_is_found_with_its_line_by_all_who_read_it(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    first = at(f"journal:{path}", "s", "a")
+    second = at(f"journal:{path}", "s", "b")
+    second.note("score", 0.5)
+    second.note("last", 1)
+    assert first.notes == {"score": 0.5, "last": 1}
+    second.note("score", 0.25)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0.25", b"0.75"))
+    line = whole[: whole.index(b"0.25")].count(b"\n") + 1
+    told = rf"{path}:{line} is damaged: its digest is not that of its contents; end all searches"
+    for read in (lambda: first.notes, lambda: at(f"journal:{path}", "s", "c")):
+        with pytest.raises(StorageError, match=told):
+            read()
+    cut = b"".join(whole.splitlines(keepends=True)[: line - 1])
+    path.write_bytes(cut)
+    assert at(f"journal:{path}", "s", "d").notes == {"score": 0.5, "last": 1}
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":2,"half', b'{"op_code":2,\0\0\0\0\n'])
+def test_a_line_that_another_process_is_writing_is_read_when_it_is_whole(
+    torn: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    writer, reader = (Journal(path, SharedLock(path)) for _ in range(2))
+    writer.append_logs([{"op_code": 2, "note": 1}])
+    with path.open("ab") as f:
+        f.write(torn)
+    assert [log["note"] for log in reader.read_logs(0)] == [1]
+    path.write_bytes(path.read_bytes().removesuffix(torn))
+    writer.append_logs([{"op_code": 2, "note": 2}])
+    assert [log["note"] for log in reader.read_logs(1)] == [2]
+
+
+def test_an_interrupt_leaves_a_shared_journal_free_or_to_its_holder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, link = tmp_path / "s", tmp_path / "s.lock"
+    journal, other = Journal(path, SharedLock(path)), SharedLock(path)
+    real = SharedLock.acquire
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted_when_it_has_it(lock: SharedLock) -> None:
+        real(lock)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedLock, "acquire", interrupted_when_it_has_it)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append_logs([{"op_code": 2}])
+    assert not link.is_symlink()
+    other.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append_logs([{"op_code": 2}])
+    assert link.is_symlink()
+    other.release()
+    assert not link.is_symlink()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("noahnas.journal.GRACE", 0.1)
+    killed, next_one = SharedLock(tmp_path / "s"), SharedLock(tmp_path / "s")
+    killed.acquire()
+    next_one.acquire()
+    killed.release()  # should it live after all
+    assert (tmp_path / "s.lock").is_symlink()
+    next_one.release()
+    assert not (tmp_path / "s.lock").is_symlink()
+
+
+def test_no_error_ends_the_signs_of_life(tmp_path: Path) -> None:
+    class Troubled(Study):
+        noted = 0
+
+        def note(self, key: str, value: object) -> None:
+            self.noted += 1
+            if self.noted == 3:
+                raise RuntimeError("did not possess lock")
+            super().note(key, value)
+
+    study = Troubled(JournalStorage(Journal(tmp_path / "s", SoleWriter())), bound(), worker="a")
+    with _signs_of_life(study, 0.01):
+        until(lambda: study.noted > 5)
 
 
 def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
