@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis.strategies import sampled_from, text
 from optuna.storages import JournalStorage
 
 from noahnas.errors import StorageError
@@ -309,8 +311,45 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
     assert unmasked(recorded, "") == "postgresql://me@host:5432/db?sslmode=on"
     assert masked("redis://:pw@host") == "redis://:***@host"
     assert unmasked("redis://:***@host", "") == "redis://host"
+    first = "postgresql://me@host/db?password=x&sslmode=on"  # pragma: allowlist secret
+    assert unmasked(masked(first), "") == "postgresql://me@host/db?sslmode=on"
     with pytest.raises(StorageError, match="not on postgresql://me:\\*\\*\\*@other/db"):
         unmasked(recorded, "postgresql://me:pw@other/db")  # pragma: allowlist secret
+
+
+@pytest.mark.parametrize(
+    ("url", "recorded"),
+    [
+        ("postgresql://me:hid/den@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:hid?den@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:hid@den@host/db", "postgresql://me:***@host/db"),
+        ("mysql://me:hid?a=1&den@host/db?x=1", "mysql://me:***@host/db?x=1"),
+        ("redis://:hid/den#@host:6379/0", "redis://:***@host:6379/0"),
+        ("grpc://me:hid/den@host:13000", "grpc://me:***@host:13000"),
+        ("redis://host/0?Pass%77ord=hidden&x=1", "redis://host/0?Pass%77ord=***&x=1"),
+        ("redis://host/0?password=hid@den", "redis://host/0?password=***"),
+        ("redis://host:1/0?password=hid@den", "redis://host:***"),
+        ("postgresql://me@host/db?sslmode=on", "postgresql://me@host/db?sslmode=on"),
+        ("sqlite:////runs/a:b/c@d.db", "sqlite:////runs/a:b/c@d.db"),
+        ("journal:/runs/a:b/c@d", "journal:/runs/a:b/c@d"),
+    ],
+)
+def test_a_password_is_masked_however_it_is_written(url: str, recorded: str) -> None:
+    assert masked(url) == recorded
+    assert masked(recorded) == recorded
+    assert unmasked(recorded, url) == url
+
+
+@given(text("ab1:/?#@&=%[]"), text("ab:@"), sampled_from(["", "/db", "/db?x=y", "?x=y"]))
+def test_no_letter_of_a_password_is_left(password: str, user: str, rest: str) -> None:
+    told = masked(f"postgresql://{user}:«{password}»@host{rest}")
+    assert "«" not in told
+    assert "»" not in told
+
+
+def test_a_run_whose_host_was_hidden_asks_for_its_url() -> None:
+    with pytest.raises(StorageError, match="name it: --storage"):
+        unmasked("redis://host:***", "")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +365,13 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
         ("redis://:hidden@127.0.0.1:1", "cannot be reached"),
         ("sqlite+nodriver:///x.db", "x.db"),
         ("postgresql://me:hidden@127.0.0.1:port/db", "cannot be used"),  # pragma: allowlist secret
+        ("postgresql://me:hidden/1@127.0.0.1:1/db", "cannot be reached"),
+        ("postgresql://me:1@hidden@127.0.0.1:1/db", "write / as %2F, @ as %40"),
+        ("redis://:hidden/1@127.0.0.1:1", "write / as %2F, @ as %40"),
+        ("grpc://me:hidden/1@127.0.0.1:1", "write / as %2F, @ as %40"),
+        ("redis://127.0.0.1:1/0?password=hidden", "cannot be reached"),
+        ("sqlite://me:hidden@127.0.0.1/db", "names no file"),
+        ("mysql://:hidden/1@", "names no host"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_in_one_sentence(url: str, fault: str) -> None:
