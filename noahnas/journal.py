@@ -19,7 +19,7 @@ from noahnas.files import SEAL, digest, own_bytes
 UNREAD = ("params", "distributions")  # of a trial, written for other tools: we keep archs
 BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
 GRACE = 30.0  # seconds after which a lock is taken from whoever holds it
-POLLS = (0.001, 0.05)  # seconds between two tries of a lock: first, at most
+POLLS = (0.001, 0.005)  # seconds between two tries of a lock: first, at most
 
 
 class SoleWriter:
