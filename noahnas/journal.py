@@ -4,57 +4,137 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal import BaseJournalBackend
 
-from noahnas.errors import RunError, WriteError
+from noahnas.errors import RunError, StorageError, WriteError
 from noahnas.files import SEAL, digest, own_bytes
 
 UNREAD = ("params", "distributions")  # of a trial, written for other tools: we keep archs
 BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
+GRACE = 30.0  # seconds after which a lock is taken from whoever holds it
+POLLS = (0.001, 0.005)  # seconds between two tries of a lock: first, at most
 
 
-class SoleWriter(JournalFileOpenLock):
-    """A lock that is always free: the run's own lock keeps other writers out.
+class SoleWriter:
+    """A lock that is always free: the run's own lock keeps other writers out."""
 
-    Optuna's locks outlive a killed process, and an interrupt that meets them raises another error.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def acquire(self) -> bool:
+    def acquire(self) -> None:
         """At once."""
-        return True
 
     def release(self) -> None:
         """Nothing is to be done."""
 
 
-class Journal(JournalFileBackend):
+class SharedLock:
+    """A lock of processes on machines that share a file system: a symbolic link beside the journal.
+
+    The link is Optuna's, but leads to its holder's name. So `release` may be called whether or not
+    it is held, wherever an interrupt was met: another's lock stays as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._link = path.with_name(f"{path.name}.lock")
+        self._me = uuid4().hex
+
+    def acquire(self) -> None:
+        """Wait until it is free, or was held by the same one for `GRACE` seconds.
+
+        Raises:
+            OSError: if no link can be made there.
+        """
+        pause, holder, since = POLLS[0], "", time.monotonic()
+        while True:
+            try:
+                self._link.symlink_to(self._me)
+            except FileExistsError:
+                found = self._holder()
+            else:
+                return
+            if found == self._me:  # of a try whose answer was lost
+                return
+            if found != holder:
+                holder, since = found, time.monotonic()
+            elif time.monotonic() - since > GRACE:
+                self._link.unlink(missing_ok=True)
+            time.sleep(pause)
+            pause = min(2 * pause, POLLS[1])
+
+    def release(self) -> None:
+        """Let go, if this process holds it."""
+        if self._holder() == self._me:
+            self._link.unlink(missing_ok=True)
+
+    def _holder(self) -> str:
+        """Who holds it; "" if nobody does."""
+        try:
+            return str(self._link.readlink())
+        except FileNotFoundError:
+            return ""
+
+
+class Journal(BaseJournalBackend):
     """A journal file that is synced to the disk once a trial: when it is complete.
 
     What is written before reaches the system at once, and so outlives the process; if the machine
     dies, it is asked for again. Optuna syncs at every write, three times a trial.
     """
 
-    def __init__(self, path: Path, lock: BaseJournalFileLock) -> None:
-        super().__init__(str(path), lock)
-        self._path = path
+    def __init__(self, path: Path, lock: SoleWriter | SharedLock) -> None:
+        self._path, self._lock = path, lock
         self._lean = isinstance(lock, SoleWriter)
+        self._read = 0, 0  # lines that were read, and their bytes
+        if not path.exists():
+            path.touch()
+
+    def close(self) -> None:
+        """Let go of the lock, if an interrupt kept it from being released."""
+        self._lock.release()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """The operations from that number on; a sole writer's without what noahnas does not read.
 
-        Optuna would keep a distribution for every gene of every trial.
+        Optuna would keep a distribution for every gene of every trial. The last line may be one
+        that another process is writing; it is read next time.
+
+        Raises:
+            StorageError: if a line of a shared journal is not as it was written.
         """
-        for log in super().read_logs(log_number_from):
-            yield {k: v for k, v in log.items() if k not in UNREAD} if self._lean else log
+        number, offset = self._read if self._read[0] == log_number_from else (0, 0)
+        torn = ""
+        with self._path.open("rb") as f:
+            end = os.fstat(f.fileno()).st_size
+            f.seek(offset)
+            for line in f:
+                offset += len(line)
+                if offset > end or not line.endswith(b"\n"):
+                    return
+                if torn:
+                    raise self._damaged(number, torn)
+                number += 1
+                try:
+                    log = json.loads(line)
+                except (ValueError, RecursionError) as e:
+                    torn = str(e)
+                    continue
+                fault = "" if self._lean else _fault(line, log)  # a sole writer's: see `mend`
+                if fault:
+                    raise self._damaged(number, fault)
+                self._read = number, offset
+                if number > log_number_from:
+                    yield {k: v for k, v in log.items() if k not in UNREAD} if self._lean else log
+
+    def _damaged(self, number: int, fault: str) -> StorageError:
+        return StorageError(
+            f"{self._path}:{number} is damaged: {fault}; end all searches on it, remove this line "
+            "and all after it, and the trials that they held are evaluated anew when runs go on"
+        )
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write a line each, with its digest.
@@ -63,8 +143,8 @@ class Journal(JournalFileBackend):
             WriteError: if the disk is full or broken; nothing of them is in the file then.
         """
         lines = "".join(_text(log | {SEAL: _digest_of(log)}) + "\n" for log in logs)
-        self._lock.acquire()
         try:
+            self._lock.acquire()
             self._append(lines.encode(), sync=any(log.get("values") for log in logs))
         finally:
             self._lock.release()
@@ -101,8 +181,11 @@ def mend(path: Path) -> None:
         return
     content = own_bytes(path)
     whole = content.rfind(b"\n") + 1
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        fault = _fault(line)
+    for number, line in enumerate(content[:whole].splitlines(keepends=True), start=1):
+        try:
+            fault = _fault(line, json.loads(line))
+        except (ValueError, RecursionError) as e:
+            fault = str(e)
         if fault:
             raise RunError(
                 f"{path}:{number} is damaged: {fault}; remove this line and all after it, and the "
@@ -113,16 +196,16 @@ def mend(path: Path) -> None:
             f.truncate(whole)
 
 
-def _fault(line: bytes) -> str:
-    """What is wrong with a line of the journal; "" if nothing is."""
-    try:
-        log = json.loads(line)
-        if log.get("op_code") in BY_OTHERS and SEAL not in log:
-            return ""
-        told = log.pop(SEAL, "")
-    except (ValueError, AttributeError, RecursionError) as e:
-        return str(e)
-    return "" if told == _digest_of(log) else "its digest is not that of its contents"
+def _fault(line: bytes, log: Any) -> str:
+    """What is wrong with a line of the journal, which holds `log`; "" if nothing is."""
+    if not isinstance(log, dict):
+        return "it is not a JSON object"
+    if SEAL not in log:
+        by_others = log.get("op_code") in BY_OTHERS
+        return "" if by_others else "it has no digest, so noahnas did not write it"
+    head, _, _ = line.rpartition(f',"{SEAL}":'.encode())
+    sealed = head + f',"{SEAL}":"{digest(head + b"}")[:16]}"}}\n'.encode()
+    return "" if line == sealed else "its digest is not that of its contents"
 
 
 def _text(log: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from noahnas.errors import NoahnasError, StorageError
+from noahnas.errors import StorageError
 from noahnas.files import digest
 from noahnas.progress import Progress, Report
 from noahnas.search import FUTILE_ASKS, NEARLY, Evaluate, Loop, Outcome, key_of, outcome_of
@@ -274,7 +274,7 @@ def _signs_of_life(study: Study, every: float) -> Iterator[None]:
 
     def beat() -> None:
         while True:
-            with suppress(NoahnasError):  # the work itself tells of a lost connection
+            with suppress(Exception):  # the work itself meets what is wrong, and tells of it
                 study.note(ALIVE + study.worker, time.time())
             if ended.wait(every):
                 return

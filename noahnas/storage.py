@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, get_storage
-from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock, JournalRedisBackend
+from optuna.storages.journal import BaseJournalBackend, JournalRedisBackend
 
 from noahnas.errors import NoahnasError, StorageError, unknown
-from noahnas.journal import Journal
+from noahnas.journal import Journal, SharedLock
 
 SCHEMES = ("grpc", "journal", "mysql", "postgresql", "redis", "rediss", "sqlite")
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql"}  # modules that SQLAlchemy is told to use
@@ -30,19 +30,35 @@ HIDDEN = "***"  # in place of a password
 WAITS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries
 READY = 10.0  # seconds in which a server has to answer
 T = TypeVar("T")
-SECRET = re.compile(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*")
+PARAMETER = re.compile(r"[?&]([^=&]*)=([^&]*)")  # of a URL: its name and value
+SECRET = re.compile(r"(?i)pass|pwd|secret|token")  # in the name of a parameter
 
 
 def masked(url: str) -> str:
-    """The URL without what is secret in it."""
-    if "://" not in url:
-        return url
-    scheme, _, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    who, at, host = place.rpartition("@")
-    name, colon, _ = who.partition(":")
-    who = f"{name}:{HIDDEN}" if colon else name
-    return SECRET.sub(rf"\g<1>{HIDDEN}", f"{scheme}://{who}{at}{host}{slash}{path}")
+    """The URL without what is secret in it.
+
+    Programs differ in where a password ends that holds a plain `/`, `?` or `@`. All that may be
+    part of it is hidden: from the first `:` to the last `@`.
+    """
+    told, end = "", 0
+    for first, last in sorted(_secrets(url)):
+        if first >= end:
+            told += url[end:first] + HIDDEN
+        end = max(end, last)
+    return told + url[end:]
+
+
+def _secrets(url: str) -> list[tuple[int, int]]:
+    """Where secrets begin and end in a URL; they may overlap."""
+    scheme, there, rest = url.partition("://")
+    begin = len(scheme) + len(there)
+    who, at, _ = url.rpartition("@")
+    colon = url.find(":", begin, len(url.partition("?")[0]))
+    found = []
+    if there and at and begin <= colon < len(who) and not rest.startswith("/"):
+        found.append((colon + 1, len(who)))
+    parameters = PARAMETER.finditer(url, begin) if there else ()
+    return found + [p.span(2) for p in parameters if SECRET.search(unquote(p[1]))]
 
 
 def unmasked(recorded: str, given: str) -> str:
@@ -51,7 +67,7 @@ def unmasked(recorded: str, given: str) -> str:
     Without one, what was hidden is left to the driver's own means (PGPASSWORD, ~/.pgpass).
 
     Raises:
-        StorageError: if `given` is another place.
+        StorageError: if `given` is another place, or is missing where the place itself was hidden.
     """
     if given:
         given = absolute(given)
@@ -60,14 +76,19 @@ def unmasked(recorded: str, given: str) -> str:
                 f"the run was begun on {recorded}, not on {masked(given)}; start a new run"
             )
         return given
-    plain = re.sub(rf":{re.escape(HIDDEN)}@", "@", recorded).replace("://@", "://")
-    return re.sub(rf"[?&][^=&]*={re.escape(HIDDEN)}", "", plain)
+    place, _, query = recorded.partition("?")
+    place = place.replace(f":{HIDDEN}@", "@").replace("://@", "://")
+    if HIDDEN in place:
+        raise StorageError(f"{recorded} does not tell the whole place; name it: --storage URL")
+    kept = [part for part in query.split("&") if not part.endswith(f"={HIDDEN}")]
+    return place + (f"?{'&'.join(kept)}" if any(kept) else "")
 
 
-def _place(url: str) -> tuple[str, str, str]:
-    parts = urlsplit(url)
-    scheme = parts.scheme.partition("+")[0]
-    return scheme, parts.netloc.rpartition("@")[2], parts.path
+def _place(url: str) -> tuple[str, str]:
+    """What a URL leads to: its kind, then its host and path."""
+    kind, _, rest = masked(url).partition(":")
+    host, slash, path = rest.partition("?")[0].removeprefix("//").partition("/")
+    return kind.partition("+")[0], host.rpartition("@")[2] + slash + path
 
 
 def absolute(url: str) -> str:
@@ -85,9 +106,9 @@ def absolute(url: str) -> str:
     if kind == "sqlite":
         file, mark, query = rest.removeprefix("///").partition("?")
         if not rest.startswith("///") or not file or file.startswith(":memory:"):
-            raise StorageError(f"{url} names no file; write sqlite:///FILE")
+            raise StorageError(f"{masked(url)} names no file; write sqlite:///FILE")
         return f"{scheme}:///{Path(file).resolve()}{mark}{query}"
-    if not urlsplit(url).hostname:
+    if _place(url)[1].startswith((":", "/")) or not _place(url)[1]:
         raise StorageError(f"{masked(url)} names no host; write {kind}://HOST")
     return url
 
@@ -132,8 +153,7 @@ def _inner(kind: str, url: str) -> BaseStorage:
         warnings.simplefilter("ignore", ExperimentalWarning)
         if kind == "journal":
             path = Path(url.partition(":")[2])
-            lock = JournalFileSymlinkLock(str(path))
-            return JournalStorage(Journal(path, lock))
+            return JournalStorage(Journal(path, SharedLock(path)))
         if kind in ("redis", "rediss"):
             backend = _Plain(JournalRedisBackend(url, prefix="noahnas"))
             return JournalStorage(backend)
@@ -172,8 +192,10 @@ class _Reconnecting:
 
     def close(self) -> None:
         """Let go of its connections."""
-        engine = getattr(getattr(self._inner, "_backend", None), "engine", None)
-        if engine:
+        backend = getattr(self._inner, "_backend", None)
+        if isinstance(backend, Journal):
+            backend.close()
+        elif engine := getattr(backend, "engine", None):
             engine.dispose()
         elif isinstance(self._inner, GrpcStorageProxy):
             self._inner.close()
@@ -219,7 +241,11 @@ def _told(error: BaseException, url: str) -> str:
     text = str(details() if callable(details) else getattr(error, "orig", None) or error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
-    secret = urlsplit(url).password if "://" in url else None
-    for word in {secret, unquote(secret)} if secret else ():
-        line = line.replace(word, HIDDEN)
+    for first, last in _secrets(url):
+        secret = url[first:last]
+        for word in (secret, unquote(secret), unquote_plus(secret), quote(unquote(secret), "")):
+            line = line.replace(word, HIDDEN) if word else line
+        pieces = re.split(r"[][/?#@]", secret)  # a server's name or port, to some programs
+        if len(pieces) > 1 and any(piece and piece in line for piece in pieces):
+            return "why is not told, as it holds part of the password; write / as %2F, @ as %40"
     return line

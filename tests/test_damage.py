@@ -117,14 +117,6 @@ def test_a_damaged_result_is_refused_and_made_anew(
     assert again["digest"] == whole[1]["digest"]
 
 
-def parsed(journal: bytes) -> list[Any] | None:
-    """A journal's lines; None if one is no JSON."""
-    try:
-        return [json.loads(line) for line in journal.splitlines()]
-    except ValueError:
-        return None
-
-
 def test_no_byte_of_a_journal_changes_unnoticed(whole: tuple[Path, dict[str, Any]]) -> None:
     content = (whole[0] / "study.journal").read_bytes()
     space, copy = Space.load("tiny").bind(blocks=4, width=48), whole[0].parent / "copy.journal"
@@ -133,8 +125,6 @@ def test_no_byte_of_a_journal_changes_unnoticed(whole: tuple[Path, dict[str, Any
         if any(key <= place < key + 8 for key in keys):
             continue  # what other programs write has no digest
         changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-        if parsed(changed) == parsed(content):
-            continue  # the last digit of a number, beyond what a double holds
         copy.write_bytes(changed)
         with pytest.raises(NoahnasError, match="damaged"):
             Study.journal(copy, space)

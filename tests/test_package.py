@@ -7,7 +7,10 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,3 +156,32 @@ def test_a_planted_secret_fails_the_check(secret: str, code: int, tmp_path: Path
         [ROOT / "scripts" / "secrets", tmp_path / "planted.py"], capture_output=True, check=False
     )
     assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "told"),
+    [
+        (None, 1, "pip-audit is not installed; install it: scripts/setup dev"),
+        (subprocess.TimeoutExpired("pip_audit", 120), 0, "did not answer within 120 s"),
+        (("", "trace\nOSError: no route"), 0, "cannot be reached: OSError: no route"),
+        (('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', ""), 0, "1 of 1"),
+    ],
+)
+def test_the_audit_tells_a_missing_tool_from_an_index_that_cannot_be_reached(
+    answer: Any, code: int, told: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    loader = SourceFileLoader("audit", str(ROOT / "scripts" / "audit"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    audit = module_from_spec(spec_from_loader("audit", loader))
+    loader.exec_module(audit)
+
+    def run(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        if isinstance(answer, Exception):
+            raise answer
+        return subprocess.CompletedProcess([], 1, *answer)
+
+    monkeypatch.setattr(audit, "find_spec", lambda _: answer)
+    monkeypatch.setattr(audit.subprocess, "run", run)
+    assert audit.main() == code
+    assert told in capsys.readouterr().err

@@ -17,20 +17,24 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis.strategies import sampled_from, text
+from optuna.storages import JournalStorage
 
 from noahnas.errors import StorageError
 from noahnas.evaluate import Result
+from noahnas.journal import Journal, SharedLock, SoleWriter, mend
 from noahnas.search import Outcome, search
-from noahnas.shared import join, search_shared
+from noahnas.shared import _signs_of_life, join, search_shared
 from noahnas.storage import absolute, masked, opened, unmasked
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import ALIVE, Entry, Study
 
 from .postgres import PASSWORD, Postgres, free_port, server
-from .processes import begun
+from .processes import PATIENCE, begun
 from .test_strategies import bound, score
+from .twin import BATCH, TRIALS
 
-TRIALS, BATCH = 23, 5
 SIZES = [
     "--backbone", "vit-digits", "--data", "digits", "--trials", "30", "--supernet-epochs", "1",
     "--retrain-epochs", "1", "--json",
@@ -205,6 +209,100 @@ def test_half_a_line_of_a_killed_writer_is_removed_from_a_shared_journal(
     assert at(url, "s", "b").notes == {"whole": 1}
 
 
+def test_a_changed_digit_in_a_shared_journal_is_found_with_its_line_by_all_who_read_it(
+    at: Callable[..., Study], tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    first = at(f"journal:{path}", "s", "a")
+    second = at(f"journal:{path}", "s", "b")
+    second.note("score", 0.5)
+    second.note("last", 1)
+    assert first.notes == {"score": 0.5, "last": 1}
+    second.note("score", 0.25)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0.25", b"0.75"))
+    line = whole[: whole.index(b"0.25")].count(b"\n") + 1
+    told = rf"{path}:{line} is damaged: its digest is not that of its contents; end all searches"
+    for read in (lambda: first.notes, lambda: at(f"journal:{path}", "s", "c")):
+        with pytest.raises(StorageError, match=told):
+            read()
+    cut = b"".join(whole.splitlines(keepends=True)[: line - 1])
+    path.write_bytes(cut)
+    assert at(f"journal:{path}", "s", "d").notes == {"score": 0.5, "last": 1}
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":2,"half', b'{"op_code":2,\0\0\0\0\n'])
+def test_a_line_that_another_process_is_writing_is_read_when_it_is_whole(
+    torn: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    writer, reader = (Journal(path, SharedLock(path)) for _ in range(2))
+    writer.append_logs([{"op_code": 2, "note": 1}])
+    with path.open("ab") as f:
+        f.write(torn)
+    assert [log["note"] for log in reader.read_logs(0)] == [1]
+    path.write_bytes(path.read_bytes().removesuffix(torn))
+    writer.append_logs([{"op_code": 2, "note": 2}])
+    assert [log["note"] for log in reader.read_logs(1)] == [2]
+
+
+def test_an_interrupt_leaves_a_shared_journal_free_or_to_its_holder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, link = tmp_path / "s", tmp_path / "s.lock"
+    journal, other = Journal(path, SharedLock(path)), SharedLock(path)
+    real = SharedLock.acquire
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted_when_it_has_it(lock: SharedLock) -> None:
+        real(lock)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedLock, "acquire", interrupted_when_it_has_it)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append_logs([{"op_code": 2}])
+    assert not link.is_symlink()
+    other.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append_logs([{"op_code": 2}])
+    assert link.is_symlink()
+    other.release()
+    assert not link.is_symlink()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("noahnas.journal.GRACE", 0.1)
+    killed, next_one = SharedLock(tmp_path / "s"), SharedLock(tmp_path / "s")
+    killed.acquire()
+    next_one.acquire()
+    killed.release()  # should it live after all
+    assert (tmp_path / "s.lock").is_symlink()
+    next_one.release()
+    assert not (tmp_path / "s.lock").is_symlink()
+
+
+def test_no_error_ends_the_signs_of_life(tmp_path: Path) -> None:
+    class Troubled(Study):
+        noted = 0
+
+        def note(self, key: str, value: object) -> None:
+            self.noted += 1
+            if self.noted == 3:
+                raise RuntimeError("did not possess lock")
+            super().note(key, value)
+
+    study = Troubled(JournalStorage(Journal(tmp_path / "s", SoleWriter())), bound(), worker="a")
+    with _signs_of_life(study, 0.01):
+        until(lambda: study.noted > 5)
+
+
 def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
     url = "postgresql://me:pw@host:5432/db?sslmode=on&sslpassword=x"  # pragma: allowlist secret
     recorded = masked(url)
@@ -213,8 +311,45 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
     assert unmasked(recorded, "") == "postgresql://me@host:5432/db?sslmode=on"
     assert masked("redis://:pw@host") == "redis://:***@host"
     assert unmasked("redis://:***@host", "") == "redis://host"
+    first = "postgresql://me@host/db?password=x&sslmode=on"  # pragma: allowlist secret
+    assert unmasked(masked(first), "") == "postgresql://me@host/db?sslmode=on"
     with pytest.raises(StorageError, match="not on postgresql://me:\\*\\*\\*@other/db"):
         unmasked(recorded, "postgresql://me:pw@other/db")  # pragma: allowlist secret
+
+
+@pytest.mark.parametrize(
+    ("url", "recorded"),
+    [
+        ("postgresql://me:hid/den@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:hid?den@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:hid@den@h/db", "postgresql://me:***@h/db"),  # pragma: allowlist secret
+        ("mysql://me:hid?a=1&den@host/db?x=1", "mysql://me:***@host/db?x=1"),
+        ("redis://:hid/den#@host:6379/0", "redis://:***@host:6379/0"),
+        ("grpc://me:hid/den@host:13000", "grpc://me:***@host:13000"),
+        ("redis://host/0?Pass%77ord=hidden&x=1", "redis://host/0?Pass%77ord=***&x=1"),
+        ("redis://host/0?password=hid@den", "redis://host/0?password=***"),
+        ("redis://host:1/0?password=hid@den", "redis://host:***"),
+        ("postgresql://me@host/db?sslmode=on", "postgresql://me@host/db?sslmode=on"),
+        ("sqlite:////runs/a:b/c@d.db", "sqlite:////runs/a:b/c@d.db"),
+        ("journal:/runs/a:b/c@d", "journal:/runs/a:b/c@d"),
+    ],
+)
+def test_a_password_is_masked_however_it_is_written(url: str, recorded: str) -> None:
+    assert masked(url) == recorded
+    assert masked(recorded) == recorded
+    assert unmasked(recorded, url) == url
+
+
+@given(text("ab1:/?#@&=%[]"), text("ab:@"), sampled_from(["", "/db", "/db?x=y", "?x=y"]))
+def test_no_letter_of_a_password_is_left(password: str, user: str, rest: str) -> None:
+    told = masked(f"postgresql://{user}:«{password}»@host{rest}")
+    assert "«" not in told
+    assert "»" not in told
+
+
+def test_a_run_whose_host_was_hidden_asks_for_its_url() -> None:
+    with pytest.raises(StorageError, match="name it: --storage"):
+        unmasked("redis://host:***", "")
 
 
 @pytest.mark.parametrize(
@@ -230,6 +365,13 @@ def test_a_masked_url_has_no_password_and_takes_one_of_the_same_place() -> None:
         ("redis://:hidden@127.0.0.1:1", "cannot be reached"),
         ("sqlite+nodriver:///x.db", "x.db"),
         ("postgresql://me:hidden@127.0.0.1:port/db", "cannot be used"),  # pragma: allowlist secret
+        ("postgresql://me:hidden/1@127.0.0.1:1/db", "cannot be reached"),
+        ("postgresql://me:1@hidden@127.0.0.1:1/db", "write / as %2F, @ as %40"),
+        ("redis://:hidden/1@127.0.0.1:1", "write / as %2F, @ as %40"),
+        ("grpc://me:hidden/1@127.0.0.1:1", "write / as %2F, @ as %40"),
+        ("redis://127.0.0.1:1/0?password=hidden", "cannot be reached"),
+        ("sqlite://me:hidden@127.0.0.1/db", "names no file"),  # pragma: allowlist secret
+        ("mysql://:hidden/1@", "names no host"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_in_one_sentence(url: str, fault: str) -> None:
@@ -328,6 +470,48 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
     assert refused.returncode == 2
     assert "the study 'ours' is of another search: its seed is 0, not 1" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_two_processes_search_on_one_shared_journal_and_evaluate_nothing_twice(
+    supernet: Path, at: Callable[..., Study], tmp_path: Path
+) -> None:
+    url, runs = f"journal:{tmp_path}/shared", [tmp_path / "one", tmp_path / "two"]
+    args = [*SIZES, "--supernet", str(supernet), "--storage", url, "--study", "ours"]
+    processes = [begun("-m", "noahnas", "search", "--out", str(run), *args) for run in runs]
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    results = [json.loads(out) for out, _ in told]
+    assert results[0]["evaluations"] == results[1]["evaluations"] == 30
+    assert results[0]["digest"] == results[1]["digest"]
+    entries = at(url, "ours").entries()
+    fresh = [e.proposal.arch.digest for e in entries if e.result and not e.repeat]
+    assert len(fresh) == len(set(fresh)) == 30
+    mend(tmp_path / "shared")  # raises if a line is not as it was written
+    assert not (tmp_path / "shared.lock").is_symlink()
+
+
+@pytest.mark.parametrize("url", ["journal", "postgres"], indirect=True)
+def test_two_processes_that_propose_the_same_evaluate_nothing_twice(
+    url: str, tmp_path: Path
+) -> None:
+    with opened(url):  # makes the tables
+        pass
+    names = ("a", "b")
+    processes = [
+        begun("-m", "tests.twin", url, str(tmp_path), name, other)
+        for name, other in (names, names[::-1])
+    ]
+    told = [process.communicate(timeout=PATIENCE) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    logs = [(tmp_path / f"{name}.evaluated").read_text().split() for name in names]
+    assert len({*logs[0], *logs[1]}) == len(logs[0]) + len(logs[1]) == TRIALS
+    seen = [json.loads((tmp_path / f"{name}.json").read_text()) for name in names]
+    assert seen[0] == seen[1]
+    assert seen[0]["evaluations"] == TRIALS
+    entries = seen[0]["entries"]
+    of = {name: {digest for _, digest, worker, _ in entries if worker == name} for name in names}
+    assert len(of["a"] & of["b"]) >= BATCH  # the first ask, at least
+    assert sum(repeat for *_, repeat in entries) == len(entries) - TRIALS
 
 
 def test_postgresql_goes_away_for_a_moment_and_for_good(
