@@ -135,7 +135,8 @@ def searched(trials: int) -> dict[str, Any]:
         entries = Study.journal(run / "study.journal", free).entries()
         reading = time.monotonic() - began
         assert sum(entry.result is not None for entry in entries) >= before
-        sizes = [*SIZES, "--trials", str(trials), "--retrain-seeds", "none", "--seeds", "0"]
+        sizes = [*SIZES, "--trials", str(trials), "--supernet-seeds", "0"]
+        sizes += ["--seeds", "0", "--retrain-seeds", "none"]
         begin("compare", "--strategies", "random", *sizes, "--out", str(out)).wait()
         (out / "compare.json").unlink()
         began = time.monotonic()
