@@ -4,8 +4,10 @@
 
 A round starts a search and kills it with SIGKILL in each of its stages, resuming it after each
 kill, to its end; the sequence of trials and the result must be those of an undisturbed run. The
-other faults follow. What is done stands in benchmarks/results/faults.json and is not repeated: the
-same command goes on.
+moment is drawn over all that the stage took in an undisturbed run, in seconds of the processor, so
+that other work on the machine does not shift it. The other faults come first. What is done stands
+in benchmarks/results/faults.json and is not repeated: the same command goes on, as long as versions
+are the same.
 """
 
 from __future__ import annotations
@@ -20,27 +22,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from pages import put
 from PIL import Image
 
 from noahnas import Space
 from noahnas.errors import NoahnasError
 from noahnas.files import read_sealed_json, sealed_json, write_atomic
 from noahnas.pipeline import resume
+from noahnas.rundir import versions
 from noahnas.study import Study
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/faults.json"
-PAGE = ROOT / "docs/reliability.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 SIZES = ["--backbone", "vit-digits", "--trials", "30", "--supernet-epochs", "8",
          "--retrain-epochs", "8"]  # fmt: skip
 STAGES = ("data cache", "supernet training", "search", "retraining", "report")
+LOOK = 0.001  # seconds between two looks at a process
+MANY = 200  # trials, in which workers are killed
 MOMENTS = 40  # of Ctrl-C
+RESUMED = 10  # one in so many of these is resumed
 Record = dict[str, Any]
 
 
@@ -67,10 +75,22 @@ class Work:
         if not self.data.exists():
             pictures(self.data)
         self.whole = place / "whole"
-        if not (self.whole / "result.json").exists():
-            shutil.rmtree(self.whole, ignore_errors=True)
-            done = self.run(*self.search(self.whole))
-            assert done.returncode == 0, done.stderr
+
+    def undisturbed(self) -> dict[str, float]:
+        """Do the run that is not disturbed; seconds of the processor that each stage took."""
+        shutil.rmtree(self.place / "cache", ignore_errors=True)
+        process = self.begin(*self.search(self.fresh("whole")))
+        began, used = dict[str, float](), 0.0
+        while process.poll() is None:
+            used, stage = worked(process), stage_of(self, self.whole)
+            if stage:
+                began.setdefault(stage, used)
+            time.sleep(LOOK)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        assert list(began) == list(STAGES), began
+        times = [*began.values(), used]
+        return {stage: times[i + 1] - times[i] for i, stage in enumerate(STAGES)}
 
     def search(self, out: Path, *more: str) -> list[str]:
         """The arguments of a new search."""
@@ -91,6 +111,11 @@ class Work:
         out, err = process.communicate()
         return subprocess.CompletedProcess([*args], process.returncode, out, err)
 
+    def go_on(self, run: Path) -> list[str]:
+        """The arguments by which a user goes on with a run, whatever there is of it."""
+        begun = (run / "run.json").exists()
+        return ["search", "--resume", str(run)] if begun else self.search(run)
+
     def fresh(self, name: str) -> Path:
         """A place where nothing is."""
         shutil.rmtree(self.place / name, ignore_errors=True)
@@ -101,67 +126,88 @@ class Work:
         return Path(shutil.copytree(self.whole, self.fresh(name)))
 
 
-def told(run: Path) -> tuple[list[tuple[str, float]], Record]:
-    """The sequence of trials, and the result without what a clock measured."""
+def told(run: Path, *, alone: bool = True) -> tuple[list[tuple[str, float]], Record]:
+    """The sequence of trials, and the result without what a clock measured.
+
+    If not `alone`, also without what was computed: each of several workers shares its own.
+    """
     space = Space.load("tiny").bind(blocks=4, width=48)
     entries = Study.journal(run / "study.journal", space).entries()
     result = read_sealed_json((run / "result.json").read_bytes())
     for cost in result["cost"].values():
         cost.pop("seconds", None)
         cost.pop("computed_passes", None)  # a kill in an ask parts what is computed together
+    if not alone:
+        del result["val"]["computed"]
     return [(e.proposal.arch.digest, e.result.accuracy) for e in entries if e.result], result
+
+
+def complete(run: Path) -> int:
+    """Trials of a run that are done."""
+    journal = run / "study.journal"
+    return journal.read_bytes().count(b'"state":1') if journal.exists() else 0
 
 
 # --- kill -9 ---------------------------------------------------------------------------------
 
 
-def reached(work: Work, run: Path, stage: str, rng: random.Random) -> Callable[[], bool]:
-    """Tells when a run has come to a moment of a stage."""
-    trial = rng.randrange(1, 30)
-
-    def search() -> bool:
-        journal = run / "study.journal"
-        return journal.exists() and journal.read_bytes().count(b'"state":1') >= trial
-
-    def report() -> bool:
-        stages = run / "stages.json"
-        return stages.exists() and "retrain" in stages.read_text()
-
-    return {
-        "data cache": lambda: bool(list((work.place / "cache").glob("images/.*"))),
-        "supernet training": (run / "supernet.ckpt").exists,
-        "search": search,
-        "retraining": (run / "retrain.ckpt").exists,
-        "report": report,
-    }[stage]
+def worked(process: subprocess.Popen[str]) -> float:
+    """Seconds of the processor that a process has used: other work on the machine adds none."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
-def round_of_kills(work: Work, number: int) -> Record:
+def stage_of(work: Work, run: Path) -> str:
+    """The stage that a process on a run is in, by the files there are; "" = none yet."""
+    if not (run / "run.json").exists():
+        return STAGES[0] if list((work.place / "cache").glob("images/.*")) else ""
+    stages = run / "stages.json"
+    done = stages.read_text() if stages.exists() else ""
+    ends = {"retrain": "report", "search": "retraining", "supernet": "search"}
+    return next((now for name, now in ends.items() if f'"{name}": {{' in done), STAGES[1])
+
+
+def round_of_kills(work: Work, lengths: dict[str, float], number: int) -> Record:
     """A search that is killed in each stage and resumed to its end."""
     rng = random.Random(number)
     run, kills = work.fresh(f"killed-{number}"), []
     shutil.rmtree(work.place / "cache", ignore_errors=True)
-    for stage in STAGES:
-        begun = (run / "run.json").exists()
-        if not begun:
-            shutil.rmtree(run, ignore_errors=True)
-        process = work.begin(*(("search", "--resume", str(run)) if begun else work.search(run)))
-        ready = reached(work, run, stage, rng)
-        while not ready() and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.1))
+    for nth, stage in enumerate(STAGES):
+        moment = rng.uniform(0, lengths[stage])
+        if stage_of(work, run) in STAGES[nth:]:
+            continue  # the last kill came later than it was aimed at
+        process = work.begin(*work.go_on(run))
+        began = None
+        while process.poll() is None and (began is None or worked(process) < began + moment):
+            if began is None and stage_of(work, run) == stage:
+                began = worked(process)
+            time.sleep(LOOK)
         process.kill()
         _, err = process.communicate()
-        kills.append({"stage": stage, "hit": process.returncode == -signal.SIGKILL})
+        kills.append(
+            {
+                "aimed": stage,
+                "cpu_seconds": round(moment, 3),  # after the stage began
+                "of": round(lengths[stage], 3),  # what it took in an undisturbed run
+                "exit": process.returncode,
+                "stage": stage_of(work, run) or stage,  # in which it died
+                "hit": process.returncode == -signal.SIGKILL,
+            }
+        )
         if process.returncode not in (0, -signal.SIGKILL):
             return {"kills": kills, "same": False, "said": err[-500:]}
-    begun = (run / "run.json").exists()
-    done = work.run(*(("search", "--resume", str(run)) if begun else work.search(run)))
+    done = work.run(*work.go_on(run))
     same = done.returncode == 0 and told(run) == told(work.whole)
     left = [str(path) for path in run.rglob(".*.tmp")]
     if same and not left:
         shutil.rmtree(run)
-    return {"kills": kills, "same": same, "left": left, "said": done.stderr[-500:] * (not same)}
+    found = {"date": today(), "kills": kills, "same": same, "left": left}
+    return found if same else found | {"said": done.stderr[-500:]}
+
+
+def today() -> str:
+    """The date, by UTC."""
+    return datetime.now(UTC).date().isoformat()
 
 
 # --- the other faults: each returns what happened, and whether nothing was lost ---------------
@@ -170,25 +216,40 @@ Happened = tuple[str, bool]
 
 
 def interrupted(work: Work) -> Happened:
-    """Ctrl-C at random moments from the start of Python on, then resumed."""
-    rng, codes, odd = random.Random(0), [], 0
-    run, begin = work.fresh("interrupted"), time.monotonic()
-    work.run(*work.search(run))
+    """Ctrl-C at random moments from the start of Python on; some of the runs are then resumed.
+
+    A run that has begun must end with 130 and name the command that goes on. Before the first
+    import of noahnas Python itself heeds the signal, and dies by it: nothing was begun then, and
+    nothing can be lost.
+    """
+    rng, ends, wrong, resumed = random.Random(0), Counter[str](), [], 0
+    begin = time.monotonic()
+    work.run(*work.search(work.fresh("interrupted")))
     whole = time.monotonic() - begin
-    for _ in range(MOMENTS):
+    for number in range(MOMENTS):
         run = work.fresh("interrupted")
         process = work.begin(*work.search(run))
         time.sleep(rng.uniform(0.1, whole))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-        begun, hint = (run / "run.json").exists(), f"--resume {run}" in err
-        codes.append(130 if process.returncode == -signal.SIGINT else process.returncode)
-        odd += process.returncode > 0 and ("Traceback" in err or (begun and not hint))
-    done = work.run("search", "--resume", str(run)) if (run / "run.json").exists() else None
-    same = done is None or (done.returncode == 0 and told(run) == told(work.whole))
-    ends = {code: codes.count(code) for code in sorted(set(codes))}
-    text = ", ".join(f"exit {code} {count} times" for code, count in ends.items())
-    return f"{text}; the last one resumed to the same result", same and not odd and 2 not in ends
+        begun, code = (run / "run.json").exists(), process.returncode
+        hinted = f"noahnas search --resume {run}" in err
+        if code == 130 and "Traceback" not in err and (hinted or not begun):
+            ends["exit 130"] += 1
+        elif code == -signal.SIGINT and not run.exists():
+            ends["died by the signal before anything was begun"] += 1
+        elif code == 0:
+            ends["had ended before"] += 1
+        else:
+            wrong.append(f"exit {code}: {err[-200:]}")
+        if number % RESUMED == 0:
+            resumed += 1
+            done = work.run(*work.go_on(run))
+            if done.returncode or told(run) != told(work.whole):
+                wrong.append(f"resumed: {done.stderr[-200:]}")
+    text = ", ".join(f"{what}: {count} times" for what, count in ends.items())
+    text += f"; {resumed} of these were resumed, to the same result"
+    return "; ".join([text, *wrong]), not wrong
 
 
 def training(work: Work, name: str) -> tuple[Path, subprocess.Popen[str]]:
@@ -209,6 +270,29 @@ def terminated(work: Work) -> Happened:
     done = work.run("search", "--resume", str(run))
     same = done.returncode == 0 and told(run) == told(work.whole)
     return f"exit {process.returncode}, the command that goes on is printed; resumed", ok and same
+
+
+def worker_killed(work: Work) -> Happened:
+    """SIGKILL to each of two workers while both evaluate."""
+    many = ("--trials", str(MANY))
+    alone, run = work.fresh("alone"), work.fresh("workers")
+    work.run(*work.search(alone, *many))
+    process = work.begin(*work.search(run, *many, "--workers", "2"))
+    while process.poll() is None and not complete(run):
+        time.sleep(0.002)
+    children = psutil.Process(process.pid).children(recursive=True)
+    victims = [child for child in children if "ray::_Worker" in " ".join(child.cmdline())]
+    before = complete(run)
+    for victim in victims:
+        victim.kill()
+    _, err = process.communicate()
+    if process.returncode or len(victims) != 2 or before >= MANY:
+        return f"{len(victims)} workers, {before} trials: {err[-300:]}", False
+    same = told(run, alone=False) == told(alone, alone=False)
+    what = (
+        f"both killed after {before} of {MANY} trials: replaced, and their candidates asked again"
+    )
+    return what, same
 
 
 def two_at_once(work: Work) -> Happened:
@@ -364,6 +448,7 @@ def scarce(work: Work) -> Happened:
 FAULTS: dict[str, Callable[[Work], Happened]] = {
     f"Ctrl-C at {MOMENTS} random moments": interrupted,
     "SIGTERM": terminated,
+    "workers killed mid-evaluation": worker_killed,
     "two searches in one run directory": two_at_once,
     "files cut short, one bit flipped": damaged,
     "a full disk": full_disk,
@@ -375,17 +460,35 @@ FAULTS: dict[str, Callable[[Work], Happened]] = {
 
 def table(found: Record) -> str:
     """The faults as Markdown."""
-    rounds = found["rounds"]
-    kills = [kill for one in rounds.values() for kill in one["kills"] if kill["hit"]]
+    rounds = found["rounds"].values()
+    kills = [kill for one in rounds for kill in one["kills"] if kill["hit"]]
+    kept = "yes" if all(one["same"] and not one.get("left") for one in rounds) else "**no**"
     lines = ["| fault | what happened | nothing lost |", "|---|---|---|"]
     for stage in STAGES:
-        count = sum(kill["stage"] == stage for kill in kills)
-        same = all(one["same"] and not one.get("left") for one in rounds.values())
-        what = f"{count} times; resumed, each to the trials and the result of an undisturbed run"
-        lines.append(f"| `kill -9` in: {stage} | {what} | {'yes' if same else '**no**'} |")
+        own = [kill for kill in kills if kill["stage"] == stage]
+        what = f"{len(own)} times"
+        aimed = [kill for kill in own if kill.get("aimed") == stage]
+        shares = [kill["cpu_seconds"] / kill["of"] for kill in aimed]
+        if shares:
+            what += f", {min(shares):.0%} to {max(shares):.0%} through it"
+        what += "; resumed, each to the trials and the result of an undisturbed run"
+        lines.append(f"| `kill -9` in: {stage} | {what} | {kept} |")
     for name, (what, ok) in found["faults"].items():
         lines.append(f"| {name} | {what} | {'yes' if ok else '**no**'} |")
+    if "versions" in found:
+        told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        lines += ["", f"{found['date']}; {told}."]
     return "\n".join(lines)
+
+
+def begun(out: Path) -> Record:
+    """What was done before, by the same versions."""
+    if not out.exists():
+        return {"date": today(), "versions": versions(), "rounds": {}, "faults": {}}
+    found: Record = json.loads(out.read_text())
+    if found.get("versions") != versions():
+        raise SystemExit(f"{out} was made with other versions; remove it to begin anew")
+    return found
 
 
 def main() -> None:
@@ -393,38 +496,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "noahnas-faults")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="Another leaves the page alone.")
     parser.add_argument("--table", action="store_true", help="Write the table of what is done.")
     parser.add_argument("--only", choices=FAULTS, help="Do this fault alone, anew.")
     options = parser.parse_args()
-    found: Record = {"rounds": {}, "faults": {}}
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text())
+    found = json.loads(options.out.read_text()) if options.table else begun(options.out)
 
     def keep() -> None:
-        write_atomic(RESULTS, (json.dumps(found, indent=1) + "\n").encode())
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{after}")
+        write_atomic(options.out, (json.dumps(found, indent=1) + "\n").encode())
+        if options.out == RESULTS and found["rounds"]:
+            put("reliability.md", "faults", table(found))
+
+    def kills() -> int:
+        return sum(kill["hit"] for one in found["rounds"].values() for kill in one["kills"])
 
     if not options.table:
         options.work.mkdir(parents=True, exist_ok=True)
         work = Work(options.work)
+        lengths = work.undisturbed()
+        print("seconds of the processor by stage", lengths, flush=True)
         for name, fault in FAULTS.items():
             if name == options.only or (not options.only and name not in found["faults"]):
                 found["faults"][name] = fault(work)
                 print(name, found["faults"][name], flush=True)
                 keep()
-        number = 0
-        while (
-            not options.only
-            and sum(k["hit"] for r in found["rounds"].values() for k in r["kills"]) < options.kills
-        ):
-            if str(number) not in found["rounds"]:
-                found["rounds"][str(number)] = round_of_kills(work, number)
-                print("round", number, found["rounds"][str(number)], flush=True)
-                keep()
-            number += 1
+        while not options.only and kills() < options.kills:
+            number = str(len(found["rounds"]))
+            found["rounds"][number] = round_of_kills(work, lengths, int(number))
+            print("round", number, found["rounds"][number], flush=True)
+            keep()
     keep()
+    print(table(found))
 
 
 if __name__ == "__main__":

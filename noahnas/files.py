@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,43 @@ from noahnas.errors import WriteError
 
 SEAL = "sha256"  # the key of a JSON file, and the word before a digest in a binary one
 _MARK = b"noahnas sha256 "
+_BESIDE = re.compile(r"\..+\.(\w*-\d+)\.tmp", re.ASCII)  # what `write_atomic` writes to first
+
+
+def process_name() -> str:
+    """This process, among those of all machines that share a disk: HOST-PID, without dots."""
+    host = re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)
+    return f"{host}-{os.getpid()}"
+
+
+def running(name: str) -> bool | None:
+    """Whether the process of a `process_name` runs; None = another machine's: nobody can tell."""
+    host, _, pid = name.rpartition("-")
+    if host != process_name().rpartition("-")[0] or not pid.isdecimal():
+        return None
+    if os.name == "nt":
+        return True  # there, signal 0 would end the process
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def left_over(path: Path) -> bool:
+    """Whether a file is what `write_atomic` leaves beside its place if it is killed."""
+    found = _BESIDE.fullmatch(path.name)
+    return found is not None and (found[1] == process_name() or not running(found[1]))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills left of `write_atomic` in a folder in which no other machine writes."""
+    for path in folder.glob(".*.tmp"):
+        if left_over(path):
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -24,7 +63,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         WriteError: if the disk is full, read-only or broken; `path` is as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{process_name()}.tmp")
     try:
         with beside.open("wb") as f:
             f.write(content)

@@ -92,7 +92,8 @@ def start(
     about |= {"devices": ranks.local, "nodes": ranks.size // ranks.local}
     if inputs.strategy:
         about["strategy_from"] = origin(GROUP, inputs.strategy)
-    return _stages(RunDirectory.create(out, about), loaded, report, ranks, workers)
+    with RunDirectory.created(out, about) as run:
+        return _stages(run, loaded, report, ranks, workers)
 
 
 def resume(
@@ -129,7 +130,9 @@ def resume(
             pass
     elif storage:
         raise RunError(f"the study of {path} lies in the run itself; leave out --storage")
-    return _stages(run, reload(run, report, inputs), report, ranks, workers)
+    loaded = reload(run, report, inputs)
+    with run.locked():
+        return _stages(run, loaded, report, ranks, workers)
 
 
 def described(loaded: Loaded) -> dict[str, Any]:
@@ -149,46 +152,46 @@ def described(loaded: Loaded) -> dict[str, Any]:
 def _stages(
     run: RunDirectory, loaded: Loaded, report: Report, ranks: Ranks, workers: Workers | None
 ) -> dict[str, Any]:
-    with run.locked():
-        inputs = loaded.inputs
-        done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
+    """Do the stages that are not done; the caller holds the run's lock."""
+    inputs = loaded.inputs
+    done = run.read_json(STAGES) if (run.path / STAGES).exists() else {}
 
-        def stage(name: str, work: Callable[[], dict[str, Any]], makes: str = "") -> dict[str, Any]:
-            if name not in done or not (run.path / makes).exists():
-                done[name] = work()
-                run.write_json(STAGES, done)
-            (run.path / f"{name}.ckpt").unlink(missing_ok=True)
-            found: dict[str, Any] = done[name]
-            return found
+    def stage(name: str, work: Callable[[], dict[str, Any]], makes: str = "") -> dict[str, Any]:
+        if name not in done or not (run.path / makes).exists():
+            done[name] = work()
+            run.write_json(STAGES, done)
+        (run.path / f"{name}.ckpt").unlink(missing_ok=True)
+        found: dict[str, Any] = done[name]
+        return found
 
-        if inputs.space:
-            space = loaded.bound(inputs.space)
-            net = loaded.supernet(space)
-            trained = partial(supernet_stage, run, loaded, net, space, report, ranks)
-            stage("supernet", trained, SUPERNET)
-            load_trained(run.path / SUPERNET, net)
-            searched = loaded.fed(inputs.recipe.search)
-            stage("spread", lambda: _spread(loaded, net, space))
-            if not inputs.strategy:
-                with reading(run.path / STAGES):
-                    result = _common(loaded, done) | _searched(loaded, done)
-                return _written(run, result)
-            timed = space.timed(lambda arch: latency(net, arch, searched))
-            found = stage("search", lambda: _search(run, loaded, net, timed, report, workers))
+    if inputs.space:
+        space = loaded.bound(inputs.space)
+        net = loaded.supernet(space)
+        trained = partial(supernet_stage, run, loaded, net, space, report, ranks)
+        stage("supernet", trained, SUPERNET)
+        load_trained(run.path / SUPERNET, net)
+        searched = loaded.fed(inputs.recipe.search)
+        stage("spread", lambda: _spread(loaded, net, space))
+        if not inputs.strategy:
             with reading(run.path / STAGES):
-                arch = Arch.from_dict(found["arch"])
-            heir = inputs.recipe.retrain_from == "supernet"
-            start = {k: v.detach().cpu() for k, v in net.trainable().items()} if heir else None
-        else:
-            arch, start = inputs.arch or Arch(), None
-        write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
-        kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
-        stage("retrain", lambda: _retrain(run, loaded, arch, start, report, ranks), kept)
-        if inputs.probe:
-            stage("probe", lambda: _probe(loaded))
+                result = _common(loaded, done) | _searched(loaded, done)
+            return _written(run, result)
+        timed = space.timed(lambda arch: latency(net, arch, searched))
+        found = stage("search", lambda: _search(run, loaded, net, timed, report, workers))
         with reading(run.path / STAGES):
-            result = _result(loaded, arch, done)
-        return _written(run, result)
+            arch = Arch.from_dict(found["arch"])
+        heir = inputs.recipe.retrain_from == "supernet"
+        start = {k: v.detach().cpu() for k, v in net.trainable().items()} if heir else None
+    else:
+        arch, start = inputs.arch or Arch(), None
+    write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
+    kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
+    stage("retrain", lambda: _retrain(run, loaded, arch, start, report, ranks), kept)
+    if inputs.probe:
+        stage("probe", lambda: _probe(loaded))
+    with reading(run.path / STAGES):
+        result = _result(loaded, arch, done)
+    return _written(run, result)
 
 
 def _whole(run: RunDirectory) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from noahnas.errors import NoahnasError, unknown
-from noahnas.space import Arch, Space
+from noahnas.files import digest
+from noahnas.space import Arch, Space, format_space
 
 WARM_SHARE = 0.25  # of the steps, in which `warm` trains the largest arch alone
 WARM_EVERY = 3  # after that, the largest arch comes back every so many steps
@@ -31,7 +32,18 @@ class Lesson:
     distilled: bool = False  # learns the outputs of the step's first lesson, not the labels
 
 
-Plan = Callable[[np.random.Generator, int, int], Sequence[Lesson]]  # generator, step, of how many
+@dataclass(frozen=True)
+class Plan:
+    """The lessons of each step, under a name that tells apart all that decides them."""
+
+    name: str
+    lessons: Callable[[np.random.Generator, int, int], Sequence[Lesson]]
+
+    def __call__(self, rng: np.random.Generator, step: int, steps: int) -> Sequence[Lesson]:
+        """The lessons of a step, of so many."""
+        return self.lessons(rng, step, steps)
+
+
 Source = Callable[[np.random.Generator, int], Arch]  # generator, number of the draw
 
 
@@ -91,7 +103,7 @@ def policy(name: str, space: Space) -> Plan:
     source_name, warm, shape = _words(name)
     source = SOURCES[source_name](space)
 
-    def plan(rng: np.random.Generator, step: int, steps: int) -> Sequence[Lesson]:
+    def lessons(rng: np.random.Generator, step: int, steps: int) -> Sequence[Lesson]:
         largest = space.largest
         if warm and step < WARM_SHARE * steps:
             return [Lesson(largest)]
@@ -105,7 +117,7 @@ def policy(name: str, space: Space) -> Plan:
             archs[0] = largest
         return [Lesson(arch, group, count) for group, arch in enumerate(archs)]
 
-    return plan
+    return Plan(f"{name} of the space {digest(format_space(space).encode())[:16]}", lessons)
 
 
 def _words(name: str) -> tuple[str, bool, str]:
@@ -135,4 +147,4 @@ def policy_fault(name: str) -> str | None:
 
 def only(arch: Arch) -> Plan:
     """The same architecture in every step, as retraining has it."""
-    return lambda _rng, _step, _steps: [Lesson(arch)]
+    return Plan(f"the arch {arch.digest}", lambda _rng, _step, _steps: [Lesson(arch)])

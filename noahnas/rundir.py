@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from noahnas.errors import NoahnasError, RunError
-from noahnas.files import own_bytes, read_sealed_json, sealed_json, write_atomic
+from noahnas.files import (
+    left_over,
+    own_bytes,
+    read_sealed_json,
+    sealed_json,
+    sweep,
+    write_atomic,
+)
 from noahnas.typed import typed
 
 RECORDED = ("noahnas", "torch", "torchvision", "timm", "optuna", "numpy", "pillow")
@@ -26,7 +33,8 @@ KINDS: dict[str, Any] = {  # what run.json holds beside its notes
     "precision": str,
     "threads": int,
 }
-LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # no link is followed
+LOCK = "run.lock"
+UNFOLLOWED = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # no link is followed
 
 
 class RunDirectory:
@@ -39,26 +47,37 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, inputs: Mapping[str, Any]) -> RunDirectory:
-        """Make a new directory and write its inputs.
+    @contextmanager
+    def created(cls, path: Path, inputs: Mapping[str, Any]) -> Iterator[RunDirectory]:
+        """Make a new directory and write its inputs, being the only process at work there.
+
+        What a kill before the first file has left of an earlier beginning is no hindrance.
 
         Raises:
-            RunError: if it exists and is not empty, or cannot be made.
+            RunError: if it holds anything, cannot be made, or another process begins there.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                hint = "choose another --out"
-                if (path / "run.json").is_file():
-                    compared = cls.open(path).about.get("command") == "compare"
-                    command = "compare" if compared else "search"
-                    hint += f", or go on with it: noahnas {command} --resume {path}"
-                raise RunError(f"{path} exists and is not empty; {hint}")
-            run = cls(path)
-            run.write_json("run.json", dict(inputs) | {"versions": versions()})
+            cls._check_new(path)
         except OSError as e:
             raise RunError(f"{path} cannot be used: {e.strerror or e}") from e
-        return run
+        run = cls(path)
+        with run.locked():
+            cls._check_new(path)  # now that no other process can begin there
+            run.write_json("run.json", dict(inputs) | {"versions": versions()})
+            yield run
+
+    @classmethod
+    def _check_new(cls, path: Path) -> None:
+        """Raise RunError if a directory holds more than a beginning that was killed leaves."""
+        if all(_of_a_beginning(part) for part in path.iterdir()):
+            return
+        hint = "choose another --out"
+        if (path / "run.json").is_file():
+            compared = cls.open(path).about.get("command") == "compare"
+            command = "compare" if compared else "search"
+            hint += f", or go on with it: noahnas {command} --resume {path}"
+        raise RunError(f"{path} exists and is not empty; {hint}")
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -115,19 +134,44 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Be the only process that writes here; a process that dies lets go by itself.
 
+        What kills left half-written is removed.
+
         Raises:
             RunError: if another process is at work in this run, or nothing can be written in it.
         """
-        try:
-            lock = os.fdopen(os.open(self.path / "run.lock", LOCK, 0o666), "w")
-        except OSError as e:
-            raise RunError(f"{self.path} cannot be written to: {e.strerror or e}") from e
-        with lock as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"another process is at work in {self.path}") from None
+        with held(self.path / LOCK, wait=False):
+            sweep(self.path)
             yield
+
+
+def _of_a_beginning(path: Path) -> bool:
+    """Whether a file is what a process leaves that is killed before it has written run.json."""
+    regular = path.is_file() and not path.is_symlink()
+    return regular and (path.name == LOCK or left_over(path))
+
+
+@contextmanager
+def held(lock: Path, *, wait: bool) -> Iterator[None]:
+    """Be the only process that holds a file, which is made; one that dies lets go by itself.
+
+    Args:
+        lock: the file; it stays, and is empty.
+        wait: until another process lets go; else that is an error.
+
+    Raises:
+        RunError: if another process holds it, or it cannot be made.
+    """
+    try:
+        file = os.fdopen(os.open(lock, UNFOLLOWED, 0o666), "w")
+    except OSError as e:
+        raise RunError(f"{lock.parent} cannot be written to: {e.strerror or e}") from e
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            told = "wait until it has ended, or end it"
+            raise RunError(f"another process is at work in {lock.parent}; {told}") from None
+        yield
 
 
 def _refuse_links(folder: Path) -> None:

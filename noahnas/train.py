@@ -33,8 +33,13 @@ from noahnas.space import Arch, Space
 from noahnas.supernet import Supernet
 
 LOOK = 32  # losses between two looks at whether they are finite, for which a GPU is waited for
+DAMAGED = (  # errors that a checkpoint causes which is none
+    *(RuntimeError, KeyError, ValueError, AttributeError, OSError, EOFError),
+    pickle.UnpicklingError,
+)
 PASSES_PER_TRAINING_IMAGE = 3  # forward, and a backward that counts twice
 Mark = Callable[[int], float | None]  # of an epoch that has ended, counted from 0
+Key = dict[str, str | int]  # what decides the weights, by which another training is told
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,14 @@ def train(
     optimizer = torch.optim.AdamW(
         net.trainable().values(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
     )
-    key = f"{name} {seed} {stage}"
+    key: Key = {
+        "name": name,
+        "seed": seed,
+        "stage": str(stage),
+        "policy": plan.name,
+        "data": f"{len(split)} images of {task.data.digest}",
+        "precision": task.precision,
+    }
     losses, marks, passes, seconds, most = _restore(checkpoint, net, optimizer, key, device, ranks)
     most = most or stage.batch_size
     steps = math.ceil(len(split) / stage.batch_size)
@@ -292,7 +304,7 @@ def _save(
     path: Path,
     net: Supernet,
     optimizer: torch.optim.Optimizer,
-    key: str,
+    key: Key,
     losses: list[float],
     marks: list[float | None],
     passes: int,
@@ -320,7 +332,7 @@ def _restore(
     path: Path,
     net: Supernet,
     optimizer: torch.optim.Optimizer,
-    key: str,
+    key: Key,
     device: torch.device,
     ranks: Ranks,
 ) -> tuple[list[float], list[float | None], int, float, int]:
@@ -330,11 +342,13 @@ def _restore(
             return [], [], 0, 0.0, 0
         content = io.BytesIO(unsealed(kept))
         saved: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
-        if saved["key"] != key:
-            raise RunError(f"{path} belongs to another training ({saved['key']}, not {key})")
+        then: Key = saved["key"]
+        differ = [f"{k}: {then.get(k)}, not {v}" for k, v in key.items() if then.get(k) != v]
+        if differ:
+            raise RunError(f"{path} belongs to another training ({'; '.join(differ)})")
         net.load_state_dict(saved["weights"], strict=False)
         optimizer.load_state_dict(saved["optimizer"])
-    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as e:
+    except DAMAGED as e:
         raise RunError(f"{path} is damaged ({e}); remove it to train anew") from e
     found = list(saved["losses"]), list(saved["marks"])
     return *found, int(saved["passes"]), float(saved["seconds"]), int(saved["most"])

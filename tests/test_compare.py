@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from noahnas.files import read_sealed_json
 from noahnas.progress import Progress
 from noahnas.report.comparison import number, p_value, sheets
 from noahnas.report.comparison_plots import plots
+from noahnas.rundir import RunDirectory
 from noahnas.space import Arch
 from noahnas.study import Study
 
@@ -288,6 +290,26 @@ def test_by_workers_it_is_the_same_and_one_that_is_killed_is_begun_again(
     assert told(out) == told(whole[0])
 
 
+@pytest.mark.parametrize("part", ["supernet", "winner"])
+def test_a_part_at_which_an_orphaned_worker_still_works_is_left_to_it(
+    whole: tuple[Path, str], tmp_path: Path, part: str
+) -> None:
+    out = Path(shutil.copytree(whole[0], tmp_path / "out"))
+    if part == "supernet":
+        (out / "searches/random/supernet-1/seed-0/search.json").unlink()
+        place = out / "supernets/supernet-1"
+    else:
+        place = next(out.glob("retrained/*/seed-0"))
+        (place / "retrained.json").unlink()
+    with RunDirectory(place).locked():
+        code, _, err = invoke("compare", "--resume", str(out))
+    assert code == 2
+    assert f"another process is at work in {place}; wait until it has ended" in err
+    code, _, err = invoke("compare", "--resume", str(out))
+    assert code == 0, err
+    assert told(out) == told(whole[0])
+
+
 def test_seeds_and_strategies_may_be_added_and_what_is_done_is_kept(
     whole: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -407,7 +429,7 @@ def test_another_s_directory_is_left_alone(whole: tuple[Path, str], tmp_path: Pa
     (tmp_path / "notes.txt").write_text("mine")
     code, _, err = invoke("compare", *GRID, "-o", str(tmp_path))
     assert code == 2
-    assert "something else than a comparison" in err
+    assert "exists and is not empty; choose another --out" in err
     code, _, err = invoke("compare", *GRID, "-o", str(tmp_path / "notes.txt" / "x"))
     assert code == 2
     assert "is a file" in err

@@ -260,7 +260,9 @@ def test_killed_and_interrupted_it_ends_as_if_undisturbed(searched: Path, tmp_pa
     code, _, _ = ended(lambda: bool(list(folder.glob("*.ckpt"))), signal.SIGKILL, *words)
     assert code == -signal.SIGKILL
     assert not (folder / "result.json").exists()
-    (folder / ".result.json.1.tmp").write_text("half a")  # of a kill in the midst of a write
+    (folder / ".result.json.elsewhere-1.tmp").write_text(
+        "half a"
+    )  # of a kill in the midst of a write
     code, out, err = ended(lambda: len(trained()) >= 2, signal.SIGINT, *words)
     assert (code, out) == (130, ""), err
     assert f"noahnas diagnose {run} {' '.join(LONG)}" in err

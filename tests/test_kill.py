@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,13 @@ from noahnas import Space
 from noahnas.files import read_sealed_json
 from noahnas.study import Study
 
+from .conftest import draw_images
+
 SIZES = [
-    "--backbone",
-    "vit-digits",
-    "--data",
-    "digits",
-    "--trials",
-    "40",
-    "--supernet-epochs",
-    "12",
-    "--retrain-epochs",
-    "12",
+    *("--backbone", "vit-digits", "--data", "digits", "--trials", "40"),
+    *("--supernet-epochs", "12", "--retrain-epochs", "12"),
 ]
+BYTES = 3 * 16 * 16  # of a decoded image
 
 
 def noahnas(*args: str) -> list[str]:
@@ -44,6 +41,43 @@ def kill_when(ready: Callable[[], bool], *args: str, sign: int = signal.SIGKILL)
         time.sleep(0.002)
     os.kill(process.pid, sign)
     return process.wait()
+
+
+def decoded(cache: Path, images: int) -> Callable[[], bool]:
+    """Tells whether so many images of a set that is being decoded are on the disk."""
+
+    def ready() -> bool:
+        try:
+            return any(p.stat().st_size >= images * BYTES for p in cache.glob("images/.*/*.u8"))
+        except FileNotFoundError:  # the set was put in place meanwhile
+            return False
+
+    return ready
+
+
+def trained(checkpoint: Path, epochs: int) -> Callable[[], bool]:
+    """Tells whether so many epochs of a training were seen to end."""
+    seen = set[int]()
+
+    def ready() -> bool:
+        with suppress(FileNotFoundError):
+            seen.add(checkpoint.stat().st_mtime_ns)
+        return len(seen) >= epochs
+
+    return ready
+
+
+def reported(run: Path, rng: random.Random) -> Callable[[], bool]:
+    """Tells whether a moment in what follows retraining has come."""
+    stages, moment = run / "stages.json", rng.uniform(0, 0.02)
+    begun: list[float] = []
+
+    def ready() -> bool:
+        if not begun and stages.exists() and '"retrain"' in stages.read_text():
+            begun.append(time.monotonic())
+        return bool(begun) and time.monotonic() >= begun[0] + moment
+
+    return ready
 
 
 def trials_done(run: Path) -> int:
@@ -63,28 +97,40 @@ def told(run: Path) -> tuple[list[tuple[str, float]], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[tuple[str, float]], dict]:
-    """An undisturbed run."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(noahnas("search", "--out", str(run), *SIZES), check=True, capture_output=True)
-    return told(run)
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 images in a folder, which are decoded once."""
+    root = tmp_path_factory.mktemp("data")
+    draw_images(root, ["ant", "bee", "cat"], 100)
+    return root
 
 
-def test_killed_in_training_in_search_and_in_retraining_it_ends_as_an_undisturbed_run(
-    whole: tuple[list[tuple[str, float]], dict], tmp_path: Path
+def test_killed_in_each_stage_a_run_ends_as_an_undisturbed_one(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
+    run, whole, cache = tmp_path / "run", tmp_path / "whole", tmp_path / "cache"
+    search = ("search", *SIZES, "--data", str(pictures), "--out")
     resume = ("search", "--resume", str(run))
-    codes = [
-        kill_when((run / "supernet.ckpt").exists, "search", "--out", str(run), *SIZES),
-        kill_when(lambda: trials_done(run) > 13, *resume),
-        kill_when((run / "retrain.ckpt").exists, *resume),
-    ]
-    assert codes == [-signal.SIGKILL] * 3
-    assert not (run / "result.json").exists()
+    monkeypatch.setenv("NOAHNAS_CACHE", str(tmp_path / "other"))
+    subprocess.run(noahnas(*search, str(whole)), check=True, capture_output=True)
+    monkeypatch.setenv("NOAHNAS_CACHE", str(cache))
+    seed = random.randrange(10**6)
+    rng = random.Random(seed)
+    codes = [kill_when(decoded(cache, rng.randrange(1, 250)), *search, str(run))]
+    assert not (run / "run.json").exists()
+    trials = rng.randrange(1, 35)
+    for ready, args in [
+        (trained(run / "supernet.ckpt", rng.randrange(1, 9)), (*search, str(run))),
+        (lambda: trials_done(run) >= trials, resume),
+        (trained(run / "retrain.ckpt", rng.randrange(1, 9)), resume),
+        (reported(run, rng), resume),
+    ]:
+        codes.append(kill_when(ready, *args))
+    assert codes == [-signal.SIGKILL] * 5, f"seed {seed}"
+    assert not (run / "result.json").exists(), f"seed {seed}"
     subprocess.run(noahnas(*resume), check=True, capture_output=True)
-    assert told(run) == whole
-    assert not list(run.glob(".*.tmp"))
+    assert told(run) == told(whole), f"seed {seed}"
+    assert len(told(run)[0]) == 40  # none lost, none doubled
+    assert not [*run.glob(".*.tmp"), *cache.glob("images/.*")]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from scipy.stats import t as student
 import noahnas
 from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
+from noahnas.protocols import campaign
 from noahnas.protocols.answers import differences, half_width, keeps, rectangle
-from noahnas.protocols.cells import best_rate
+from noahnas.protocols.cells import Settings, best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
-from noahnas.protocols.micro import rows_of, tasks_of
+from noahnas.protocols.micro import Asked, Figure, merged, rows_of, tasks_of
 from noahnas.recipe import Recipe, parse_recipe
 
 from .conftest import invoke
@@ -509,6 +511,28 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(
     assert code == 2
     assert message in error
     assert not list(tmp_path.rglob("run.json"))
+
+
+def test_wishes_of_processes_that_begin_at_once_are_all_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.load(str(folder / "small.yaml"))
+    assert recipe.protocol
+    space = Space.load("tiny")
+    settings = Settings(recipe, recipe.protocol, (), (0, 1), "vit-digits", 4, space)
+    wishes = [Asked(settings, (Figure("digits", "lora", seed),), {}) for seed in range(4)]
+    compared = campaign.check_begun
+
+    def slow(out: Path, plan: Any) -> None:
+        time.sleep(0.2)  # so that all have read what was asked for when the first one writes
+        compared(out, plan)
+
+    monkeypatch.setattr(campaign, "check_begun", slow)
+    with ThreadPoolExecutor() as pool:  # a lock is of an open file, so threads meet it, too
+        list(pool.map(lambda wish: campaign.noted(tmp_path, wish), wishes))
+    assert merged(tmp_path, wishes[0]).figures == tuple(
+        figure for wish in wishes for figure in wish.figures
+    )
 
 
 def test_groups_name_their_tasks_and_recipes_their_rows(folder: Path) -> None:

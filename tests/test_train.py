@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from noahnas import Arch, Space
 from noahnas.backbone import Backbone, load_backbone
 from noahnas.backbone.backbone import EMBEDDED
-from noahnas.data import Dataset, LoadOptions, Task, load_data, tasks
+from noahnas.data import Dataset, LoadOptions, Split, Task, load_data, tasks
 from noahnas.data.dataset import SPLITS
 from noahnas.device import choose_device
 from noahnas.errors import NoahnasError, RunError, TrainingError
@@ -33,7 +33,14 @@ GPU_GAP = 0.05  # of the two largest logits; a GPU's convolution of patches is i
 
 
 def trained(
-    data: Dataset, stage: Stage, folder: Path, space: Space, stop_after: int | None = None
+    data: Dataset,
+    stage: Stage,
+    folder: Path,
+    space: Space,
+    stop_after: int | None = None,
+    *,
+    named: str = "paper",
+    precision: str = "fp32",
 ) -> tuple[Supernet, TrainLog | None]:
     """Train a supernet; with `stop_after`, die after that many epochs."""
     backbone = load_backbone("vit-digits", stage.drop_path)
@@ -45,8 +52,9 @@ def trained(
 
     try:
         log = train(
-            net, Task(data, backbone.preprocess, CPU), data.train, stage, name="supernet",
-            plan=policy("paper", space), seed=3, checkpoint=folder / "s.ckpt", report=report,
+            net, Task(data, backbone.preprocess, CPU, precision), data.train, stage,
+            name="supernet", plan=policy(named, space), seed=3, checkpoint=folder / "s.ckpt",
+            report=report,
         )  # fmt: skip
     except KeyboardInterrupt:
         return net, None
@@ -88,6 +96,17 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(
     trained(digits, stage, tmp_path, space)
     with pytest.raises(RunError, match="belongs to another training"):
         trained(digits, replace(stage, lr=1.0), tmp_path, space)
+    fewer = Split(digits.train.images[1:], digits.train.labels[1:])
+    others = {
+        "policy": lambda: trained(digits, stage, tmp_path, space, named="paper+mixed"),
+        "precision": lambda: trained(digits, stage, tmp_path, space, precision="bf16"),
+        "data": lambda: trained(replace(digits, train=fewer), stage, tmp_path, space),
+    }
+    for what, other in others.items():
+        with pytest.raises(RunError, match=rf"another training \({what}: [^;]*\)$"):
+            other()
+    with pytest.raises(RunError, match=r"\(policy: paper of the space .*, not paper of the"):
+        trained(digits, stage, tmp_path, Space.load("lora-only").bind(blocks=4, width=48))
     whole = (tmp_path / "s.ckpt").read_bytes()
     for content in (whole[: len(whole) // 2], b"garbage", b""):
         (tmp_path / "s.ckpt").write_bytes(content)

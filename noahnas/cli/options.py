@@ -94,7 +94,8 @@ Devices = Annotated[
     typer.Option(
         min=1,
         help="GPUs, or processes on the CPU, that train together: the same weights but for "
-        "rounding. [default: 1, or what torchrun says]",
+        "rounding, unless the recipe has dropout or drop-path, of which each draws its own. "
+        "[default: 1, or what torchrun says]",
     ),
 ]
 Nodes = Annotated[

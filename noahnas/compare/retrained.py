@@ -73,22 +73,27 @@ def missing(out: Path, plan: Plan, records: Mapping[Place, Record]) -> dict[Key,
 
 
 def retrained_one(out: Path, arch: Arch, seed: int, loaded: Loaded, report: Report) -> None:
-    """Train a winner alone, test it once, and write what came of it."""
+    """Train a winner alone, test it once, and write what came of it.
+
+    Raises:
+        RunError: if another process is at work on this winner.
+    """
     recipe, place = loaded.inputs.recipe, _place(out, arch.digest, seed)
     place.path.mkdir(parents=True, exist_ok=True)
-    trained = retrain(
-        arch,
-        loaded.fresh(recipe.retrain),
-        loaded.fed(recipe.retrain),
-        recipe.retrain,
-        seed=seed,
-        checkpoint=place.path / "retrain.ckpt",
-        report=report,
-        on=recipe.retrain_on,
-    )
-    assert trained is not None  # as this process is alone
-    told = {"arch": arch.to_dict(), "test": trained.result.to_dict()}
-    place.write_json(RETRAINED, told | asdict(trained.log))
+    with place.locked():  # workers outlive their driver for a moment if it is killed
+        trained = retrain(
+            arch,
+            loaded.fresh(recipe.retrain),
+            loaded.fed(recipe.retrain),
+            recipe.retrain,
+            seed=seed,
+            checkpoint=place.path / "retrain.ckpt",
+            report=report,
+            on=recipe.retrain_on,
+        )
+        assert trained is not None  # as this process is alone
+        told = {"arch": arch.to_dict(), "test": trained.result.to_dict()}
+        place.write_json(RETRAINED, told | asdict(trained.log))
 
 
 def _winners(plan: Plan, records: Mapping[Place, Record]) -> dict[Key, Arch]:

@@ -84,15 +84,10 @@ def _first(
 ) -> Found:
     loaded = load(plan.inputs, report)
     plan = _checked(out, plan, loaded, forgiving)
-    for left in out.glob(".run.json.*.tmp"):  # by a kill in the very first write
-        left.unlink(missing_ok=True)
-    if out.is_dir() and any(out.iterdir()):
-        raise RunError(f"{out} holds something else than a comparison; choose another --out")
     grid = plan.grid()
     known = {part: grid[part] for part in ("entrants", "supernets")}
     about = {"command": "compare"} | described(loaded) | {"grid": grid, "known": known}
-    run = RunDirectory.create(out, about)
-    with run.locked():
+    with RunDirectory.created(out, about) as run:
         return _carried_out(run, plan, loaded, report, workers)
 
 

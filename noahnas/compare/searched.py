@@ -18,7 +18,7 @@ from noahnas.diagnose import ARCHS
 from noahnas.errors import SpaceError, StrategyError
 from noahnas.evaluate import Result, evaluate, evaluate_batch, latency
 from noahnas.export import load_trained
-from noahnas.files import write_atomic
+from noahnas.files import sweep, write_atomic
 from noahnas.loaded import Loaded
 from noahnas.pipeline import STAGES, SUPERNET, supernet_stage
 from noahnas.prefixes import Kept
@@ -66,7 +66,11 @@ def searching_passes(out: Path, plan: Plan, shared: Shared, loaded: Loaded) -> i
 
 
 def searched(out: Path, plan: Plan, shared: Shared, loaded: Loaded, grid: Grid) -> Searched:
-    """Train or copy a supernet, measure its noise floor, search it: what is not done of that."""
+    """Train or copy a supernet, measure its noise floor, search it: what is not done of that.
+
+    Raises:
+        RunError: if another process is at work on this supernet.
+    """
     place = RunDirectory(out / "supernets" / shared.name)
     records, failed = _searches(out, place, plan, shared, loaded, grid)
     cost = place.read_json(STAGES, "supernet")["supernet"]
@@ -94,26 +98,27 @@ def _searches(
     if not todo and (place.path / FLOOR).is_file():
         return done, failed
     loaded = replace(loaded, inputs=replace(loaded.inputs, seed=shared.seed, supernet=shared.run))
-    net = _trained(place, loaded.bound(plan.space), loaded, grid)
-    passes = plan.trials * len(loaded.task.data.val)
-    for number, cell in enumerate(todo, start=1):
-        label = cell.entrant.label
-        if label not in failed:
-            told = grid.part(f"[{number}/{len(todo)}] {cell}", passes)
-            try:
-                record = _search(out / cell.place, plan, cell, loaded, net, known, told)
-            except (StrategyError, SpaceError) as e:
-                failed[label] = f"on {shared.name} with seed {cell.seed}: {e}"
-            else:
-                done[label, cell.seed] = record
-                known |= {t.key: (t.result, t.evaluating) for t in record.trials}
-        grid.done(passes)
+    place.path.mkdir(parents=True, exist_ok=True)
+    with place.locked():  # workers outlive their driver for a moment if it is killed
+        net = _trained(place, loaded.bound(plan.space), loaded, grid)
+        passes = plan.trials * len(loaded.task.data.val)
+        for number, cell in enumerate(todo, start=1):
+            label = cell.entrant.label
+            if label not in failed:
+                told = grid.part(f"[{number}/{len(todo)}] {cell}", passes)
+                try:
+                    record = _search(out / cell.place, plan, cell, loaded, net, known, told)
+                except (StrategyError, SpaceError) as e:
+                    failed[label] = f"on {shared.name} with seed {cell.seed}: {e}"
+                else:
+                    done[label, cell.seed] = record
+                    known |= {t.key: (t.result, t.evaluating) for t in record.trials}
+            grid.done(passes)
     return done, failed
 
 
 def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> Supernet:
     """A supernet with its weights, trained or copied unless it was; and what its noise is."""
-    place.path.mkdir(parents=True, exist_ok=True)
     inputs, task = loaded.inputs, loaded.fed(loaded.inputs.recipe.search)
     net = loaded.supernet(space)
     if not (place.path / STAGES).is_file() or not (place.path / SUPERNET).is_file():
@@ -148,8 +153,12 @@ def _search(
     known: Known,
     report: Report,
 ) -> Record:
-    """One search within both budgets; what others had scored before is looked up."""
+    """One search within both budgets; what others had scored before is looked up.
+
+    The lock of the supernet's directory keeps other processes from it.
+    """
     place.mkdir(parents=True, exist_ok=True)
+    sweep(place)
     recipe = loaded.inputs.recipe
     task = loaded.fed(recipe.search)
     space = loaded.bound(plan.space).timed(lambda arch: latency(net, arch, task))

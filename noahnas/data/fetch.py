@@ -12,7 +12,6 @@ import http.client
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from noahnas.errors import DataError
+from noahnas.files import process_name, running
 from noahnas.progress import Progress, Report
 
 MIRROR = "NOAHNAS_DEBIAN_MIRROR"  # environment: the address of a Debian mirror, for want of apt-get
@@ -199,25 +199,12 @@ def _bytes_in(folder: Path) -> int:
 @contextmanager
 def _part(folder: Path) -> Iterator[Path]:
     """A fresh folder for a download; what killed processes of this machine left is removed."""
-    host = socket.gethostname().replace("-", "_")
-    for old in folder.glob(f"{PART}-{host}-*"):
-        process = old.name.split("-")[2]
-        if process.isdigit() and not _alive(int(process)):
+    for old in folder.glob(f"{PART}-*"):
+        owner, _, _ = old.name.removeprefix(f"{PART}-").rpartition("-")
+        if running(owner) is False:
             shutil.rmtree(old, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{PART}-{host}-{os.getpid()}-", dir=folder))
+    part = Path(tempfile.mkdtemp(prefix=f"{PART}-{process_name()}-", dir=folder))
     try:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":
-        return True  # there, signal 0 would end the process
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -32,7 +32,7 @@ from noahnas.data.dataset import SPLITS, Dataset, LoadOptions, Notes, Split, che
 from noahnas.data.image import Pixels, UnreadableImageError, read_pixels
 from noahnas.data.overlap import picture_key, refuse, shared
 from noahnas.errors import DataError
-from noahnas.files import read_sealed_json, sealed_json
+from noahnas.files import process_name, read_sealed_json, running, sealed_json
 from noahnas.progress import Progress
 
 FORMAT = 1  # of the store; a new one makes old directories unused
@@ -204,7 +204,7 @@ def _decode(
     if need > free:
         raise OSError(f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
     _sweep(folder.parent)
-    prefix = f".{folder.name}.{os.getpid()}."
+    prefix = f".{folder.name}.{process_name()}."
     beside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         rows = _write(beside / "pixels.u8", found, options)
@@ -245,10 +245,9 @@ def _decode(
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what decodings that were killed have left here."""
+    """Remove what decodings of this machine that were killed have left here."""
     for left in folder.glob(".*.*.*"):
-        pid = left.name.split(".")[2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        if running(left.name.split(".")[2]) is False:
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import load_trained
 from noahnas.fidelity.alone import train_all
 from noahnas.fidelity.judge import Diagnosis, Judged, judge
+from noahnas.files import sweep
 from noahnas.loaded import Loaded, reload
 from noahnas.pipeline import STAGES, SUPERNET
 from noahnas.progress import Progress, Report, silent
@@ -93,8 +94,7 @@ def _diagnose(
     inputs, folder = loaded.inputs, run.path / FOLDER
     assert inputs.space  # the caller has looked
     folder.mkdir(exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # by a kill in the midst of a write; we hold the lock
-        left.unlink(missing_ok=True)
+    sweep(folder)
     stage = inputs.recipe.retrain.of_epochs(epochs) if epochs else inputs.recipe.retrain
     seeds = tuple(dict.fromkeys(seeds)) or (inputs.seed,)
     space = loaded.bound(inputs.space)

@@ -11,7 +11,7 @@ from noahnas.compare.progress import Grid
 from noahnas.data.micro_vtab import NAME, unfetched
 from noahnas.errors import DataError, NoahnasError
 from noahnas.export import BEST
-from noahnas.files import json_text, write_atomic
+from noahnas.files import json_text, sweep, write_atomic
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.designs import design, row_of
@@ -21,8 +21,11 @@ from noahnas.protocols.prices import measured, passes, seconds
 from noahnas.protocols.runs import check_begun, check_place, finished, run_cells, state
 from noahnas.report.micro import to_markdown
 from noahnas.report.micro_plots import plots
+from noahnas.rundir import held
 from noahnas.space.check import binding
 from noahnas.workers import Workers
+
+LOCK = "grid.lock"  # held while what has been asked for, or the table, is read and written
 
 
 def carry_out(
@@ -38,9 +41,7 @@ def carry_out(
     """
     check_place(out)
     plan = asked.plan()
-    both = merged(out, asked)
-    check_begun(out, both.plan())
-    remember(out, both)
+    both = noted(out, asked)
     todo = {cell.name: sum(passes(cell).values()) for cell in plan}
     grid = Grid(report, sum(p for name, p in todo.items() if state(out / name) != "done"), NAME)
 
@@ -51,9 +52,25 @@ def carry_out(
         grid.done(count)
 
     run_cells(out, plan, watch, _lightened, workers)
-    told = summary(out, merged(out, both))
-    write(out, told)
+    with held(out / LOCK, wait=True):  # so that the last table written is that of all
+        told = summary(out, merged(out, both))
+        write(out, told)
     return told
+
+
+def noted(out: Path, asked: Asked) -> Asked:
+    """What is asked for now and was before, checked and kept; no other process comes in between.
+
+    Raises:
+        RunError: if what lies in `out` does not fit.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with held(out / LOCK, wait=True):
+        sweep(out)
+        both = merged(out, asked)
+        check_begun(out, both.plan())
+        remember(out, both)
+    return both
 
 
 def _lightened(cell: Cell, path: Path, _report: Report) -> None:

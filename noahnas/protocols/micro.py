@@ -274,7 +274,10 @@ def merged(out: Path, asked: Asked) -> Asked:
 
 
 def remember(out: Path, asked: Asked) -> None:
-    """Write what has been asked for, so that a later table can tell what is missing."""
+    """Write what has been asked for, so that a later table can tell what is missing.
+
+    Two processes must not do so at a time.
+    """
     told = {
         "base": _base(asked.settings),
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
@@ -282,7 +285,6 @@ def remember(out: Path, asked: Asked) -> None:
     }
     content = sealed_json(told)
     if not (out / GRID).is_file() or (out / GRID).read_bytes() != content:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / GRID, content)
 
 

@@ -162,8 +162,6 @@ def state(path: Path) -> str:
 
 def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
     if not (path / "run.json").is_file():
-        for left in path.glob(".run.json.*.tmp"):  # by a kill in the very first write
-            left.unlink(missing_ok=True)
         return start(path, inputs, report)
     _check_inputs(path, inputs)
     return resume(path, report)
