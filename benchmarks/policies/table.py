@@ -5,8 +5,8 @@
 Reads what `train.py` wrote. The truth is the test accuracy of an architecture that was trained
 alone, the mean of two seeds; a supernet's score is its val accuracy, ties broken by loss, as a
 search ranks. τ is Kendall's τ-b, the mean over supernets, with a 95 % bootstrap interval over
-architectures and supernets; differences from `paper` are paired over architectures. With `--keep`,
-writes benchmarks/results/policies.json and docs/policies.svg.
+architectures and supernets; differences are paired over architectures. With `--keep`, writes
+benchmarks/results/policies.json, the tables of docs/results.md and docs/policies.svg.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 from train import (
     ALONE_SEEDS,
     ARCHS,
@@ -37,7 +39,11 @@ from noahnas.files import write_atomic
 from noahnas.ranking import Estimate, correlation, difference, noise_ceiling
 from noahnas.space import Arch, Space
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import put
+
 ROOT = Path(__file__).parents[2]
+DEFAULT = "warm+mixed"
 
 
 def main() -> None:
@@ -55,9 +61,10 @@ def main() -> None:
             print(f"{folder.name}: left out, {missing} trainings are missing")
         else:
             found[folder.name] = table(folder)
-    for name, task in found.items():
-        show(name, task)
+    tables = "\n\n".join(shown(name, task) for name, task in found.items())
+    print(tables)
     if given.keep:
+        put("results.md", "policies", tables)
         text = json.dumps(found, indent=1) + "\n"
         write_atomic(ROOT / "benchmarks" / "results" / "policies.json", text.encode())
         plot(found).savefig(ROOT / "docs" / "policies.svg", metadata={"Date": None})
@@ -78,13 +85,15 @@ def table(folder: Path) -> dict[str, Any]:
     ]
     tests = [[one["test"]["accuracy"] for one in row] for row in alone]  # (2, 60)
     truth = np.mean(tests, axis=0)  # (60)
-    paper: np.ndarray | None = None  # (supernets, 60)
+    rates = {word: chosen(folder, word) for word in POLICIES}
+    every = {
+        word: [read(folder / f"supernet-{word}-{rate:g}-{seed}.json") for seed in SEEDS]
+        for word, rate in rates.items()
+    }
+    ranked = {word: [ranks(net) for net in nets] for word, nets in every.items()}
     rows = []
-    for word in POLICIES:
-        rate = chosen(folder, word)
-        nets = [read(folder / f"supernet-{word}-{rate:g}-{seed}.json") for seed in SEEDS]
-        scores = np.array([ranks(net) for net in nets])  # (supernets, 60)
-        paper = scores if paper is None else paper
+    for word, nets in every.items():
+        rate, scores = rates[word], np.array(ranked[word])  # (supernets, 60)
         rows.append(
             {
                 "policy": word,
@@ -102,7 +111,9 @@ def table(folder: Path) -> dict[str, Any]:
                 "tau": plain(correlation(scores, truth)),
                 "tau by loss": plain(correlation([[-x for x in n["loss"]] for n in nets], truth)),
                 "spearman": plain(correlation(scores, truth, "spearman")),
-                "better than paper": plain(difference(scores, paper, truth)),
+                "better than paper": plain(difference(scores, ranked["paper"], truth)),
+                "better than default": plain(difference(scores, ranked[DEFAULT], truth)),
+                "val less paper's": plain(mean_difference(nets, every["paper"])),
                 "best of 60": [float(truth[int(row.argmax())]) for row in scores],
                 "passes": nets[0]["passes"],
                 "seconds": [net["seconds"] for net in nets],
@@ -138,27 +149,49 @@ def ranks(net: dict[str, Any]) -> list[float]:
     return [float(x) for x in found]
 
 
-def show(name: str, task: dict[str, Any]) -> None:
+def mean_difference(nets: list[dict[str, Any]], others: list[dict[str, Any]]) -> Estimate:
+    """Mean val accuracy of the 60 less that under other supernets of the same seeds.
+
+    With a 95 % interval by Student's t over seeds, as architectures are the same in all.
+    """
+    less = [
+        statistics.fmean(one["val"]) - statistics.fmean(other["val"])
+        for one, other in zip(nets, others, strict=True)
+    ]
+    mean = statistics.fmean(less)
+    half = stats.t.ppf(0.975, len(less) - 1) * statistics.stdev(less) / len(less) ** 0.5
+    return Estimate(mean, mean - half, mean + half)
+
+
+def shown(name: str, task: dict[str, Any]) -> str:
     """The table of a task, as Markdown."""
     truth = task["truth"]
-    print(
-        f"\n{name}: {ARCHS} architectures alone, test {100 * truth['mean']:.1f} ± "
+    lines = [
+        f"`{name}`: {ARCHS} architectures alone, test {100 * truth['mean']:.1f} ± "
         f"{100 * truth['sd']:.1f} (sd), best {100 * truth['best']:.1f}; τ between the two seeds "
         f"{interval(truth['tau between seeds'])}; noise of val would allow "
         f"{truth['tau that val noise allows']:.2f}; by number of parameters alone "
-        f"{interval(truth['tau by params'])}\n"
-    )
-    print("| policy | lr | subnets, val % | τ | τ − paper | τ by loss | best of 60, test % | s |")
-    print("|---|---|---|---|---|---|---|---|")
+        f"{interval(truth['tau by params'])}.",
+        "",
+        "| policy | lr | subnets, val % | less `paper`'s | τ | τ − `paper` | τ − default "
+        "| τ by loss | best of 60, test % | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in task["policies"]:
         val, best, seconds = (
             statistics.fmean(row[key]) for key in ("val", "best of 60", "seconds")
         )
-        less = "–" if row["policy"] == POLICIES[0] else interval(row["better than paper"])
-        print(
-            f"| `{row['policy']}` | {row['rate']:g} | {100 * val:.1f} | {interval(row['tau'])} "
-            f"| {less} | {interval(row['tau by loss'])} | {100 * best:.1f} | {seconds:.0f} |"
+        first, default = row["policy"] == "paper", row["policy"] == DEFAULT
+        gain, low, high = (100 * x for x in row["val less paper's"])
+        points = f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+        lines.append(
+            f"| `{row['policy']}` | {row['rate']:g} | {100 * val:.1f} "
+            f"| {'–' if first else points} | {interval(row['tau'])} "
+            f"| {'–' if first else interval(row['better than paper'])} "
+            f"| {'–' if default else interval(row['better than default'])} "
+            f"| {interval(row['tau by loss'])} | {100 * best:.1f} | {seconds:.0f} |"
         )
+    return "\n".join(lines)
 
 
 def interval(found: list[float]) -> str:
