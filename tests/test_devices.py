@@ -188,7 +188,8 @@ root = Path(sys.argv[1])
 def trained(ranks, how, name):
     backbone = load_backbone("vit-digits")
     task = Task(data, backbone.preprocess, torch.device("cpu"))
-    stage = Stage(epochs=2, lr=2e-3, batch_size=16, warmup_epochs=0)
+    lr = 3e-4 if how == "full" else 2e-3  # as recipes have it: AdamW's steps are as long as that
+    stage = Stage(epochs=2, lr=lr, batch_size=16, warmup_epochs=0)
     arch = Arch(adapter=(8,) * 4, lora=(4,) * 4, vpt=(2,) * 4)
     plan = policy("warm+sandwich", space) if how == "sandwich" else only(arch)
     arch = space.largest if how == "sandwich" else arch

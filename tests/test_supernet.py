@@ -260,7 +260,7 @@ def test_a_model_that_is_not_supported_is_refused_with_the_reason() -> None:
         "img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
     }  # fmt: skip
     for model, reason in (
-        (timm.create_model("resnet10t"), "ResNet is not supported; timm's VisionTransformer"),
+        (timm.create_model("resnet10t"), "ResNet is not supported: it has no transformer blocks"),
         (vit.VisionTransformer(**tiny, global_pool=""), "it pools nothing"),
         (vit.VisionTransformer(**tiny, in_chans=1), "takes 1 channels"),
         (vit.VisionTransformer(**tiny, patch_drop_rate=0.5), "load it with patch_drop_rate=0"),
