@@ -63,6 +63,8 @@ def main() -> None:
             found[folder.name] = table(folder)
     tables = "\n\n".join(shown(name, task) for name, task in found.items())
     print(tables)
+    if given.keep and len(found) < len(folders):
+        sys.exit("nothing is kept, as trainings are missing: run train.py")
     if given.keep:
         put("results.md", "policies", tables)
         text = json.dumps(found, indent=1) + "\n"
