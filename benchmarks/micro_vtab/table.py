@@ -100,7 +100,7 @@ def keep(out: Path, place: Path) -> None:
 
     Not those of a supernet that is still to be searched: its weights are too large to be kept.
     """
-    found = [p for p in out.iterdir() if p.is_file()]
+    found = [p for p in out.iterdir() if p.is_file() and p.suffix != ".lock"]
     for result in out.rglob("result.json"):
         row, seed = result.parts[-3:-1]
         noah = row.replace("supernet", "noah", 1)
