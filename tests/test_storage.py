@@ -449,20 +449,25 @@ def test_of_two_processes_one_is_killed_and_the_other_takes_over(
     )  # fmt: skip
 
 
-def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_themselves(
-    supernet: Path, postgres: str, at: Callable[..., Study], tmp_path: Path
-) -> None:
-    runs = [tmp_path / "one", tmp_path / "two"]
-    args = [*SIZES, "--supernet", str(supernet), "--storage", postgres, "--study", "ours"]
+def shared_by_two(args: Sequence[str], study: Callable[[], Study], folder: Path) -> list[Path]:
+    """Two searches at once on one study, of whose 30 architectures each is evaluated once."""
+    runs = [folder / "one", folder / "two"]
     processes = [begun("-m", "noahnas", "search", "--out", str(run), *args) for run in runs]
     told = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     results = [json.loads(out) for out, _ in told]
     assert results[0]["evaluations"] == results[1]["evaluations"] == 30
     assert results[0]["digest"] == results[1]["digest"]
-    entries = at(postgres, "ours").entries()
-    fresh = [e.proposal.arch.digest for e in entries if e.result and not e.repeat]
+    fresh = [e.proposal.arch.digest for e in study().entries() if e.result and not e.repeat]
     assert len(fresh) == len(set(fresh)) == 30
+    return runs
+
+
+def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_themselves(
+    supernet: Path, postgres: str, at: Callable[..., Study], tmp_path: Path
+) -> None:
+    args = [*SIZES, "--supernet", str(supernet), "--storage", postgres, "--study", "ours"]
+    runs = shared_by_two(args, lambda: at(postgres, "ours"), tmp_path)
     for file in (f for run in runs for f in run.rglob("*") if f.is_file()):
         assert b"s3cret" not in file.read_bytes(), file
     refused = begun("-m", "noahnas", "search", "--out", str(tmp_path / "x"), *args, "--seed", "1")
@@ -475,17 +480,9 @@ def test_two_processes_share_a_study_on_postgresql_and_keep_its_password_to_them
 def test_two_processes_search_on_one_shared_journal_and_evaluate_nothing_twice(
     supernet: Path, at: Callable[..., Study], tmp_path: Path
 ) -> None:
-    url, runs = f"journal:{tmp_path}/shared", [tmp_path / "one", tmp_path / "two"]
+    url = f"journal:{tmp_path}/shared"
     args = [*SIZES, "--supernet", str(supernet), "--storage", url, "--study", "ours"]
-    processes = [begun("-m", "noahnas", "search", "--out", str(run), *args) for run in runs]
-    told = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    results = [json.loads(out) for out, _ in told]
-    assert results[0]["evaluations"] == results[1]["evaluations"] == 30
-    assert results[0]["digest"] == results[1]["digest"]
-    entries = at(url, "ours").entries()
-    fresh = [e.proposal.arch.digest for e in entries if e.result and not e.repeat]
-    assert len(fresh) == len(set(fresh)) == 30
+    shared_by_two(args, lambda: at(url, "ours"), tmp_path)
     mend(tmp_path / "shared")  # raises if a line is not as it was written
     assert not (tmp_path / "shared.lock").is_symlink()
 
