@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from noahnas.data import Dataset, Split, Task
 from noahnas.errors import NoahnasError, WorkersError
 from noahnas.evaluate import Result, Scores
+from noahnas.memory import hold
 from noahnas.progress import Progress, Report, silent
 from noahnas.search import Evaluate
 from noahnas.strategy import Proposal
@@ -258,6 +259,7 @@ class _Worker:
             )
             return
         torch.set_num_threads(threads)
+        hold()  # as in a process that has trained: workers would clear pages at the same time
         net, task, by = unpacked((data, list(tensors)))
         self._scores = Scores(net.to(task.device), task, by=by)
 

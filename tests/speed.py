@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-USUAL = 0.055  # processor seconds of `_work` where the limits hold
+USUAL = 0.05  # processor seconds of `_work` where the limits hold
 
 
 def _work() -> float:
+    """Sums of long integers that lie apart: other work slows memory more than it slows sums."""
     began = time.process_time()
-    sum(i * i for i in range(10**6))
+    table = {i * 7919 % 100_003: 1 << i % 300 for i in range(100_000)}
+    sum(a * table[b] for b, a in enumerate(table.values()) if b in table)
     return time.process_time() - began
 
 

@@ -10,7 +10,7 @@ SOUGHT_WORK = 1_200_000  # the same, where it is asked for by itself
 RELAXED_WORK = 150_000  # counting with fewer rules, where all of them are too many
 LOOK_WORK = 200_000  # telling values by their prices, where it only helps
 ROW_WORK = 5_000_000  # operations on arrays of gene vectors: a tenth of a second
-LOOK_TRIES, SAMPLE_TRIES = 100_000, 300_000  # steps of uniform draws one by one
+LOOK_TRIES, SAMPLE_TRIES = 100_000, 200_000  # steps of uniform draws one by one
 
 
 class UncountableError(Exception):
