@@ -1,0 +1,189 @@
+"""Where searching does not beat a random feasible design: what was changed, and whether it helps.
+
+    noahnas data fetch micro-vtab
+    python benchmarks/micro_vtab/changes.py [--tasks emoji,climate,distance] [--seeds 0,1,2]
+                                            [--only alone,fewer,...] [--dry-run]
+
+NOAH by the recipe micro-vtab-twentieth, with one thing changed at a time: the strategy, the
+supernet's policy, the space (`spaces/`), or no supernet at all for the same passes. Each is held
+against a random feasible design of its own space, retrained by the same recipe, on the same tasks
+and seeds. What is done stays in runs/micro-vtab-changes, and the same command goes on. Writes
+benchmarks/results/micro_vtab_changes.json and the section of docs/claims.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from noahnas.backbone import load_backbone
+from noahnas.cli.screen import same_command, working
+from noahnas.compare.statistics import holm
+from noahnas.files import json_text, write_atomic
+from noahnas.protocols.answers import Scores, differences, points
+from noahnas.protocols.campaign import carry_out, preview
+from noahnas.protocols.cells import Settings, protocol_of
+from noahnas.protocols.micro import Asked, Figure, order, tasks_of
+from noahnas.recipe import Recipe, Search
+from noahnas.rundir import versions
+from noahnas.space import Space
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import put
+
+RUNS = Path("runs/micro-vtab-changes")
+OUT = Path(__file__).parents[1] / "results" / "micro_vtab_changes.json"
+SPACES = Path(__file__).parent / "spaces"
+BASE = "micro-vtab-twentieth"
+PASSES = ("supernet", "search", "retrain")
+SIDES = ("searched", "feasible")
+Told = dict[str, dict[str, Any]]  # of each change: what its searches and the random designs gave
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is other than in the recipe."""
+
+    title: str
+    recipe: Recipe
+    space: str = "micro-vtab"
+    row: str = "noah"
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """What is searched, and the random feasible design beside it."""
+        return f"{self.row}@{self.recipe.name}", f"feasible@{BASE}"
+
+
+def changes() -> dict[str, Change]:
+    """By name; the first changes nothing."""
+    base = Recipe.load(BASE)
+    other = {name: replace(base, name=f"twentieth-{name}") for name in ("tpe", "random", "policy")}
+    for name in ("tpe", "random"):
+        other[name] = replace(other[name], search=Search(name, by=base.search.by))
+    other["policy"] = replace(other["policy"], policy="mixed+feasible")
+    spaces = {name: str(SPACES / f"{name}.yaml") for name in ("fewer", "other")}
+    return {
+        "none": Change("nothing: evolution on the space micro-vtab", base),
+        "alone": Change("no supernet: the best of a few trained alone", base, row="alone"),
+        "fewer": Change("space: one choice for every three blocks", base, spaces["fewer"]),
+        "other": Change("space: LoRA, Convpass, SSF and BitFit", base, spaces["other"]),
+        "tpe": Change("strategy: TPE", other["tpe"]),
+        "random": Change("strategy: random search", other["random"]),
+        "policy": Change("supernet's policy: mixed+feasible", other["policy"]),
+    }
+
+
+def asked(change: Change, tasks: Sequence[str], seeds: Sequence[int], precision: str) -> Asked:
+    """The figures of a change, as `noahnas reproduce micro-vtab` would ask for them."""
+    recipe = Recipe.load("micro-vtab")
+    protocol = protocol_of(recipe, "micro-vtab")
+    model: Any = load_backbone(protocol.backbone).model
+    settings = Settings(
+        recipe,
+        protocol,
+        (),
+        protocol.seeds,
+        protocol.backbone,
+        len(model.blocks),
+        Space.load(change.space),
+        precision=precision,
+        threads=1,
+    )
+    figures = [Figure(task, row, seed) for task in tasks for row in change.rows for seed in seeds]
+    recipes = {r.name: r for r in (Recipe.load(BASE), change.recipe)}
+    return Asked(settings, tuple(sorted(figures, key=order)), recipes)
+
+
+def measured(change: Change, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table says of a change: accuracies of both rows, parameters and passes."""
+    found: dict[str, Any] = {"title": change.title, "space": Path(change.space).stem}
+    for side, row in zip(SIDES, change.rows, strict=True):
+        told = table["rows"][row]
+        found[side] = {
+            "accuracy": {task: each["seeds"] for task, each in told["tasks"].items() if each},
+            "params": told["params"],
+            "passes": {stage: told["cost"][stage]["passes"] for stage in PASSES},
+        }
+    return found
+
+
+def page(told: Told) -> str:
+    """The section of the page: a line for each change."""
+    scores: dict[str, Scores] = {
+        f"{side} {name}": {
+            task: {int(seed): accuracy for seed, accuracy in seeds.items()}
+            for task, seeds in each[side]["accuracy"].items()
+        }
+        for name, each in told.items()
+        for side in SIDES
+    }
+    titles = {name: name for name in scores}
+    searched, chance = SIDES
+    against = [
+        differences(scores, f"{searched} {name}", [f"{chance} {name}"], titles)[0] for name in told
+    ]
+    ps = holm([found["p"] for found in against])
+    lines = [
+        "| changed | searched, % | a random feasible design, % | difference, points | higher in "
+        "| p, Holm | searched, less nothing changed | passes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (name, each), found, p in zip(told.items(), against, ps, strict=True):
+        means = [mean(scores[f"{side} {name}"]) for side in SIDES]
+        base = differences(scores, f"{searched} {name}", [f"{searched} none"], titles)
+        gained = points(base[0]["difference"]) if base and name != "none" else "–"
+        lines.append(
+            f"| {each['title']} | {means[0]:.1f} | {means[1]:.1f} | {points(found['difference'])} "
+            f"| {found['won']} of {found['pairs']} | {p:.3g} | {gained} "
+            f"| {sum(each[searched]['passes'].values()) / 1000:,.0f}k |"
+        )
+    tasks = ", ".join(told["none"][searched]["accuracy"])
+    return "\n".join([*lines, "", f"Tasks: {tasks}; means over tasks and seeds."])
+
+
+def mean(scores: Scores) -> float:
+    """Of all tasks and seeds, in percent."""
+    return 100 * statistics.fmean(a for seeds in scores.values() for a in seeds.values())
+
+
+def main() -> None:
+    """Do what is not done, and write what is."""
+    known = changes()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--tasks", default="emoji,climate,distance")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default=",".join(known), help="changes, separated by commas")
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--dry-run", action="store_true")
+    given = parser.parse_args()
+    if strange := set(given.only.split(",")) - set(known):
+        parser.error(f"no change is called {', '.join(strange)} (known: {', '.join(known)})")
+    tasks, seeds = tasks_of(given.tasks.split(",")), [int(s) for s in given.seeds.split(",")]
+    told: Told = json.loads(OUT.read_text())["changes"] if OUT.is_file() else {}
+    for name in given.only.split(","):
+        wish = asked(known[name], tasks, seeds, given.precision)
+        out = RUNS / Path(known[name].space).stem
+        if given.dry_run:
+            print(name, preview(out, wish)["to_do"])
+            continue
+        with working(same_command) as report:
+            told[name] = measured(known[name], carry_out(out, wish, report))
+        told = {each: told[each] for each in known if each in told}
+        kept = {"precision": given.precision, "versions": versions(), "changes": told}
+        write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())
+        if "none" in told:
+            print(page(told), flush=True)
+            put("claims.md", "changes", page(told))
+
+
+if __name__ == "__main__":
+    main()
