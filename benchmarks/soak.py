@@ -5,7 +5,7 @@
 Evolution, through the search loop, a study journal and `Scores`, on the embedded backbone and 32
 val images; weights are untrained, as only the cost matters. The outputs of first blocks that
 evaluation keeps are limited to `--kept-mb`, less than in a search, so that they have stopped to
-grow when memory is first looked at. Seconds are of the processor: other work ran on the machine.
+grow when memory is first looked at. Seconds are of the processor.
 Writes results/soak.json and the table of docs/reliability.md.
 """
 
@@ -94,7 +94,6 @@ def main() -> None:
     fifth = len(rate) // 5
     found = {
         "evaluations": count, "images": IMAGES, "kept_mb": given.kept_mb, "batch": BATCH,
-        "other_work_on_machine": True,
         "rss_kb": kb.tolist(), "kept_bytes": kept.tolist(), "processor_seconds": seconds.tolist(),
         "kb_a_trial": [fit.slope, fit.slope - t * fit.stderr, fit.slope + t * fit.stderr],
         "rate_second_fifth": float(np.median(rate[fifth : 2 * fifth])),
