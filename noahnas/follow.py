@@ -12,10 +12,10 @@ from pathlib import Path
 
 from noahnas.errors import NoahnasError, RanksError, RunError, TrainingError
 from noahnas.loaded import Loaded, load
-from noahnas.pipeline import Job, retrain_stage, train_supernet
 from noahnas.printable import printable
 from noahnas.progress import silent
 from noahnas.ranks import READY, Ranks, joined
+from noahnas.stages import Job, retrain_job, train_supernet
 
 FAULT = 2  # exit code
 
@@ -36,7 +36,7 @@ def follow(ranks: Ranks) -> None:
             if digest != job.digests[what]:
                 raise RunError(f"process {ranks.rank}: the {what} is not that of process 0")
         if job.arch is not None:
-            retrain_stage(loaded, job, nowhere, silent, ranks)
+            retrain_job(loaded, job, nowhere, silent, ranks)
         else:
             assert loaded.inputs.space is not None  # as there is a supernet
             space = loaded.bound(loaded.inputs.space)

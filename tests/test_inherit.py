@@ -17,11 +17,11 @@ from noahnas.evaluate import Result, Scores, evaluate
 from noahnas.export import load_trained
 from noahnas.loaded import reload
 from noahnas.modules.asked import kind_of
-from noahnas.pipeline import SUPERNET
 from noahnas.registry import installed
 from noahnas.retrain import inherit
 from noahnas.rundir import RunDirectory
 from noahnas.search import search
+from noahnas.stages import SUPERNET
 from noahnas.strategy import Proposal, make_strategy
 from noahnas.study import Study
 from tests.conftest import invoke

@@ -20,10 +20,11 @@ from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import ArchError, NoahnasError, WorkersError
 from noahnas.evaluate import Scores
+from noahnas.pool import Pool, Worker, packed, unpacked
 from noahnas.progress import silent
 from noahnas.strategy import Proposal
 from noahnas.supernet import Supernet
-from noahnas.workers import Workers, _Pool, _Worker, packed, unpacked
+from noahnas.workers import Workers
 
 from .conftest import invoke
 from .processes import PATIENCE, begun
@@ -55,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def scorers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The workers of a search."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "ray::_Worker" in " ".join(named(child))]
+    return [child for child in children if "ray::Worker" in " ".join(named(child))]
 
 
 def named(process: psutil.Process) -> list[str]:
@@ -171,21 +172,21 @@ def test_results_come_in_the_order_asked_and_errors_as_what_they_are(
     net, task = searched
     data, tensors = packed((net, task, "loss"))
     assert len(data) + sum(map(len, tensors)) > task.data.val.images.numel()
-    kind = ray.remote(num_cpus=0)(_Worker)  # more than there are CPUs
-    pool = _Pool(ray, lambda: kind.remote(torch.__version__, 1, data, *tensors), 2)
+    kind = ray.remote(num_cpus=0)(Worker)  # more than there are CPUs
+    pool = Pool(ray, lambda: kind.remote(torch.__version__, 1, data, *tensors), 2)
     archs = [Arch(lora=(d, 0, 0, 4 - d)) for d in (0, 1, 2, 4, 3)]
     asked = [Proposal(archs[i], images=n) for i, n in ((0, None), (1, 16), (2, None), (3, 7))]
     expected = Scores(net, task, by="loss")([p.arch for p in asked], [p.images for p in asked])
     assert list(pool.scored(asked)) == expected
     with pytest.raises(ArchError, match="wider than this network's weights"):
         list(pool.scored([asked[0], Proposal(Arch(lora=(512,) * 4))]))
-    other = _Pool(ray, lambda: kind.remote("0.1", 1, data, *tensors), 1)
+    other = Pool(ray, lambda: kind.remote("0.1", 1, data, *tensors), 1)
     with pytest.raises(WorkersError, match=r"has PyTorch .*, this machine 0\.1: scores could diff"):
         list(other.scored(asked))
 
 
 def test_the_last_proposals_go_to_whoever_is_free_first(ray: Any) -> None:
-    pool = _Pool(ray, lambda: ray.remote(num_cpus=0)(Sleeps).remote(), 2)
+    pool = Pool(ray, lambda: ray.remote(num_cpus=0)(Sleeps).remote(), 2)
     pool.wait(silent)
     long, *short = [Proposal(Arch(), images=n) for n in (30, 1, 1, 1, 1)]
     slow, *others = list(pool.scored([*short[:2], long, *short[2:]]))[2:]
@@ -195,8 +196,8 @@ def test_the_last_proposals_go_to_whoever_is_free_first(ray: Any) -> None:
 def test_an_architecture_at_which_workers_end_again_and_again_is_named(
     ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noahnas.workers.DEATHS", 2)
-    pool = _Pool(ray, lambda: ray.remote(num_cpus=0)(Dies).remote(), 1)
+    monkeypatch.setattr("noahnas.pool.DEATHS", 2)
+    pool = Pool(ray, lambda: ray.remote(num_cpus=0)(Dies).remote(), 1)
     with pytest.raises(WorkersError, match=r"2 workers have ended, .* Arch\(lora=\[1, 1\]\)"):
         list(pool.scored([Proposal(Arch(lora=(1, 1)))]))
 

@@ -32,11 +32,12 @@ from noahnas.data import LoadOptions, Task, load_data
 from noahnas.evaluate import Result, Scores
 from noahnas.files import json_text, write_atomic
 from noahnas.memory import hold
+from noahnas.pool import Packed, Pool, Worker, packed
 from noahnas.progress import silent
 from noahnas.rundir import versions
 from noahnas.strategy import Proposal
 from noahnas.supernet import Supernet
-from noahnas.workers import Packed, Workers, _Pool, _Worker, packed
+from noahnas.workers import Workers
 
 OUT = Path(__file__).parents[1] / "results" / "workers.json"
 PAGE = Path(__file__).parents[2] / "docs" / "workers.md"
@@ -84,9 +85,9 @@ def measured(rounds: int, candidates: int) -> dict[str, Any]:
     with Workers(2)._connected(cuda=False) as ray:
         data, tensors = packed((net, task, "accuracy"))
         about = [ray.put(data), *map(ray.put, tensors)]
-        worker = ray.remote(num_cpus=0)(_Worker)
+        worker = ray.remote(num_cpus=0)(Worker)
         pools = {
-            str(n): _Pool(ray, lambda: worker.remote(torch.__version__, 1, *about), n)
+            str(n): Pool(ray, lambda: worker.remote(torch.__version__, 1, *about), n)
             for n in (1, 2)
         }
         pair = Pair(packed((net, task, "accuracy")))
@@ -136,7 +137,7 @@ class Pair:
 
 def answer(pipe: Connection, parts: Packed) -> None:
     """Score what comes, one by one, as a worker does."""
-    worker = _Worker(torch.__version__, 1, parts[0], *parts[1])
+    worker = Worker(torch.__version__, 1, parts[0], *parts[1])
     pipe.send(worker.ready())
     while proposals := pipe.recv():
         pipe.send([worker.score(proposal) for proposal in proposals])
@@ -162,8 +163,8 @@ def table(told: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"Two workers score {ratio:.2f} times as many as one: median of {told['rounds']} rounds, "
-        f"95 % interval {low:.2f} to {high:.2f}. Asked for are at least {told['limit']}: {verdict}. "
-        f"Two plain processes that wait for nobody score "
+        f"95 % interval {low:.2f} to {high:.2f}. Asked for are at least {told['limit']}: "
+        f"{verdict}. Two plain processes that wait for nobody score "
         "{:.2f} times as many as one worker ({:.2f} to {:.2f}).".format(*told["two_plain"]),
         f"In {WARMING} rounds before these, in which each process first fills its store of tokens, "
         f"two workers scored {statistics.median(told['ratio_warming']):.2f} times as many.",

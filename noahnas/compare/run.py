@@ -22,10 +22,11 @@ from noahnas.compare.searched import Floor, searched, searching_passes
 from noahnas.errors import NoahnasError, RunError, StrategyError
 from noahnas.loaded import Loaded, load, reload
 from noahnas.memory import release
-from noahnas.pipeline import STAGES, cost_of_other, described
+from noahnas.pipeline import described
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch, Space
+from noahnas.stages import STAGES, cost_of_other
 from noahnas.workers import Job, Workers
 
 

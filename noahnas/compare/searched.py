@@ -20,12 +20,12 @@ from noahnas.evaluate import Result, evaluate, evaluate_batch, latency
 from noahnas.export import load_trained
 from noahnas.files import sweep, write_atomic
 from noahnas.loaded import Loaded
-from noahnas.pipeline import STAGES, SUPERNET, supernet_stage
 from noahnas.prefixes import Kept
 from noahnas.progress import Progress, Report
 from noahnas.rundir import RunDirectory, reading
 from noahnas.search import search
 from noahnas.space import Space
+from noahnas.stages import STAGES, SUPERNET, supernet_stage
 from noahnas.strategy import OneShot, Proposal, make_strategy
 from noahnas.study import Study
 from noahnas.supernet import Supernet

@@ -16,10 +16,10 @@ from noahnas.fidelity.alone import train_all
 from noahnas.fidelity.judge import Diagnosis, Judged, judge
 from noahnas.files import sweep
 from noahnas.loaded import Loaded, reload
-from noahnas.pipeline import STAGES, SUPERNET
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch, Space
+from noahnas.stages import STAGES, SUPERNET
 from noahnas.strategy import TRIES
 from noahnas.study import Study
 from noahnas.typed import typed
