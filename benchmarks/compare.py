@@ -5,7 +5,7 @@
 For each task a `noahnas compare`: space `demo` on `vit-nano` (the largest arch is infeasible, a
 fifth of the paper prior passes), strategies of every kind, 10 seeds × 3 supernets, 200 trials; the
 winners of 3 seeds are retrained. One thread. It may be interrupted and started again: what is done
-is kept in --work. Supernets are trained by the default recipe's policy; forwards are in bf16.
+is kept in --work. The recipe is recipes/short.yaml; forwards are in bf16.
 
 Writes the report, its JSON and its plots to --docs/TASK, and the table of all tasks to the screen.
 `--quick` does the same with 2 seeds × 1 supernet, 12 trials and short trainings, in minutes. In
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+RECIPE = HERE / "recipes" / "short.yaml"
 REPORT = ("compare.json", "compare.md", "*.png", "*.svg")
 FULL = {"--seeds": "0-9", "--supernet-seeds": "0-2", "--trials": "200", "--retrain-seeds": "0-2"}
 QUICK = {
@@ -46,7 +47,7 @@ def compared(task: str, out: Path, strategies: str, quick: bool) -> dict[str, An
     command = [
         *(sys.executable, "-m", "noahnas", "compare", "--strategies", strategies),
         *("--data", task, "--backbone", "vit-nano", "--space", "demo", "--precision", "bf16"),
-        *("--threads", "1", "-o", str(out), "--json", *options),
+        *("--recipe", str(RECIPE), "--threads", "1", "-o", str(out), "--json", *options),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # progress on stderr
     if done.returncode:

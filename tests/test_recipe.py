@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from noahnas.errors import RecipeError
@@ -29,6 +31,12 @@ def test_a_recipe_survives_run_json(name: str) -> None:
     recipe = Recipe.load(name)
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.name == name
+
+
+def test_the_default_is_the_cheapest_recipe_that_keeps_micro_vtab_s_accuracy() -> None:
+    cheap = Recipe.load("micro-vtab-twentieth")
+    default = Recipe.load("default")
+    assert replace(default, name=cheap.name, description=cheap.description) == cheap
 
 
 def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:

@@ -16,11 +16,12 @@ from noahnas.recipe import Recipe
 from noahnas.train import build, train
 
 CPU = torch.device("cpu")
+RECIPE = Path(__file__).parents[1] / "recipes" / "short.yaml"
 
 
 def supernet_of(work: Path, device: torch.device = CPU) -> tuple[Supernet, Space, Task]:
     """The demo's supernet on a device, trained on `count`; kept in `work`, by what decides it."""
-    recipe = Recipe.load("default")
+    recipe = Recipe.load(str(RECIPE))
     backbone = load_backbone("vit-nano")
     data = load_data("count", LoadOptions(backbone.preprocess.size))
     space = Space.load("demo").bind(backbone.model, classes=len(data.classes))

@@ -1,4 +1,4 @@
-"""One plain tune of every task of micro-VTAB: LoRA of rank 4 in all blocks, the default recipe.
+"""One plain tune of every task of micro-VTAB: LoRA of rank 4 in all blocks, recipes/short.yaml.
 
     noahnas data fetch micro-vtab
     python benchmarks/micro_vtab/tune.py [--out benchmarks/results/micro_vtab_tune.json]
@@ -20,6 +20,7 @@ from typing import Any
 from noahnas.data.micro_vtab import TASKS
 
 OUT = Path(__file__).parents[1] / "results" / "micro_vtab_tune.json"
+RECIPE = Path(__file__).parents[1] / "recipes" / "short.yaml"
 KEPT = ("backbone", "recipe", "seed", "params", "test", "cost")
 ARCH = "lora: [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]\n"
 
@@ -39,6 +40,7 @@ def main() -> None:
             command = [
                 *(sys.executable, "-m", "noahnas", "retrain", "--arch", str(arch)),
                 *("--data", f"micro-vtab:{name}", "--backbone", "vit-nano", "--threads", "1"),
+                *("--recipe", str(RECIPE)),
                 *("--out", str(Path(folder) / name), "--json"),
             ]
             done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -171,8 +171,7 @@ def _search(
         archs, parts = [p.arch for p in new.values()], [p.images for p in new.values()]
         results = evaluate_batch(net, archs, task, images=parts, kept=kept)
         share = (time.perf_counter() - began) / max(len(new), 1)
-        ranked = [replace(result, by=recipe.search.by) for result in results]
-        known.update((key, (result, share)) for key, result in zip(new, ranked, strict=True))
+        known.update((key, (result, share)) for key, result in zip(new, results, strict=True))
         return [known[p.arch.digest, p.images][0] for p in proposals]
 
     entrant = cell.entrant

@@ -35,7 +35,8 @@ RULES = (
     "evaluations.",
     "An architecture proposed again costs nothing and is not scored again. Each strategy is "
     "charged the full price of its evaluations, also where another one's are looked up.",
-    "The winner is the arch of best validation accuracy; ties go to the lower loss.",
+    "The winner is the arch of best validation accuracy, whatever the recipe selects by; ties go "
+    "to the lower loss.",
     "Winners are retrained with one recipe on {retrain_on} and tested once, at the last epoch. "
     f"Test images (at most {MOST:,}) are seen once more, under the shared weights, to measure how "
     "optimistic val accuracies of winners are; nothing is chosen by them.",
