@@ -615,7 +615,7 @@ def test_half_an_interval_of_three_seeds_is_student_s() -> None:
     assert half_width([0.5]) is None
 
 
-def test_the_curve_holds_recipes_against_the_dearest_on_common_pairs() -> None:
+def test_the_curve_holds_recipes_against_the_dearest_and_the_table_s_own() -> None:
     rng = np.random.default_rng(2)
     base = rng.uniform(0.5, 0.7, (6, 3))
     rows = {"noah": scores(base - 0.002), "noah@p": scores(base), "noah@t": scores(base - 0.05)}
@@ -631,7 +631,11 @@ def test_the_curve_holds_recipes_against_the_dearest_on_common_pairs() -> None:
     assert (found["reference"], found["tasks"]) == ("noah@p", ["t0", "t1", "t2", "t3", "t4"])
     assert found["points"]["noah@t"]["share"] == pytest.approx(0.05)
     assert found["points"]["noah@p"]["accuracy"]["mean"] == pytest.approx(base[:5].mean())
-    kept = {row["row"]: row["keeps"] for row in found["against_reference"]}
-    assert kept == {"noah": True, "noah@t": False}
+    kept = {(row["row"], row["against"]): (row["keeps"], row["pairs"]) for row in found["held"]}
+    assert kept == {
+        ("noah", "noah@p"): (True, 15),
+        ("noah@t", "noah@p"): (False, 15),
+        ("noah@t", "noah"): (False, 18),
+    }
     assert keeps({"difference": {"low": -0.0101}}) is False
     assert curve({"noah": rows["noah"]}, costs, {"noah": "NOAH"}) is None

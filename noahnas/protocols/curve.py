@@ -21,7 +21,8 @@ def curve(
 ) -> dict[str, Any] | None:
     """Points of the recipes, and of the other rows that were run on the same tasks and seeds.
 
-    The dearest recipe is what the others are held against.
+    Recipes are held against the dearest, and against the table's own, each on all the pairs that
+    both have; points are on those that all recipes have.
 
     Args:
         scores: by row.
@@ -48,23 +49,19 @@ def curve(
                 "rates": costs[name]["rates"]["passes"],
                 "accuracy": interval(_values(scores[name], common)).to_dict(),
             }
-    others = [name for name in recipes if name != reference]
-    part = {
-        name: {task: {s: scores[name][task][s] for s in seeds} for task, seeds in common.items()}
-        for name in recipes
-    }
     held = []
-    for name in others:
-        (found,) = differences(part, name, [reference], titles)
-        held.append(found | {"share": spent[name] / spent[reference], "keeps": keeps(found)})
-    for found in held:
-        found["sentence"] = _sentence(found, titles)
+    for dear in dict.fromkeys((reference, CURVE)):
+        for name in recipes:
+            if spent[name] < spent.get(dear, 0):
+                (found,) = differences(scores, name, [dear], titles)
+                found |= {"share": spent[name] / spent[dear], "keeps": keeps(found)}
+                held.append(found | {"sentence": _sentence(found, titles)})
     return {
         "reference": reference,
         "tasks": list(common),
         "seeds": sorted({seed for seeds in common.values() for seed in seeds}),
         "points": points,
-        "against_reference": held,
+        "held": held,
     }
 
 

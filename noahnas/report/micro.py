@@ -23,7 +23,7 @@ def sentences(told: Told) -> list[str]:
     """The answers, a sentence each."""
     found = [row["sentence"] for key in ("singles", "feasible") for row in told["answers"][key]]
     curve = told["curve"]
-    return found + [row["sentence"] for row in (curve["against_reference"] if curve else ())]
+    return found + [row["sentence"] for row in (curve["held"] if curve else ())]
 
 
 def to_markdown(told: Told, plots: Sequence[str] = ()) -> str:
