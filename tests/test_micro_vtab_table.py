@@ -342,6 +342,7 @@ def test_recipes_cost_what_they_say() -> None:
     assert paper == 1_660_000
     assert cost("micro-vtab") <= paper / 5
     assert cost("micro-vtab-tenth") <= paper / 10
+    assert cost("micro-vtab-fifth") <= paper / 5
     assert cost("micro-vtab-twentieth") <= paper / 20
 
 
