@@ -418,6 +418,20 @@ def test_the_same_command_again_trains_nothing(ran: Any, folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
 
 
+def test_results_alone_count_as_done_as_a_table_needs_no_weights(ran: Any, folder: Path) -> None:
+    out, _, told = ran
+    kept = folder / "kept"
+    for file in (*out.glob("*.json"), *out.rglob("run.json"), *out.rglob("result.json")):
+        (kept / file.relative_to(out)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, kept / file.relative_to(out))
+    code, printed, error = invoke(
+        *command(folder, kept, "--tasks", "digits", "--rows", "noah", "--json")
+    )
+    assert code == 0, error
+    assert json.loads(printed)["rows"] == told["rows"]
+    assert not list(kept.rglob("*.safetensors"))
+
+
 def test_a_table_goes_on_where_the_weights_lie_elsewhere_but_not_with_others(
     folder: Path, tmp_path: Path
 ) -> None:
