@@ -126,19 +126,15 @@ class Work:
         return Path(shutil.copytree(self.whole, self.fresh(name)))
 
 
-def told(run: Path, *, alone: bool = True) -> tuple[list[tuple[str, float]], Record]:
-    """The sequence of trials, and the result without what a clock measured.
-
-    If not `alone`, also without what was computed: each of several workers shares its own.
-    """
+def told(run: Path) -> tuple[list[tuple[str, float]], Record]:
+    """The sequence of trials, and the result but for seconds, and for what was computed together."""
     space = Space.load("tiny").bind(blocks=4, width=48)
     entries = Study.journal(run / "study.journal", space).entries()
     result = read_sealed_json((run / "result.json").read_bytes())
     for cost in result["cost"].values():
         cost.pop("seconds", None)
         cost.pop("computed_passes", None)  # a kill in an ask parts what is computed together
-    if not alone:
-        del result["val"]["computed"]
+    del result["val"]["computed"]  # so it does for the winner; and each worker shares its own
     return [(e.proposal.arch.digest, e.result.accuracy) for e in entries if e.result], result
 
 
@@ -288,7 +284,7 @@ def worker_killed(work: Work) -> Happened:
     _, err = process.communicate()
     if process.returncode or len(victims) != 2 or before >= MANY:
         return f"{len(victims)} workers, {before} trials: {err[-300:]}", False
-    same = told(run, alone=False) == told(alone, alone=False)
+    same = told(run) == told(alone)
     what = (
         f"both killed after {before} of {MANY} trials: replaced, and their candidates asked again"
     )

@@ -36,13 +36,6 @@ SIZES = [
 ]
 
 
-def found(run: Path) -> Any:
-    """The trials and the result of a run, but for what was computed: each worker shares its own."""
-    trials, result = told(run)
-    del result["val"]["computed"]
-    return trials, result
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What one process finds."""
@@ -50,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     done = begun("-m", "noahnas", "search", "--out", str(run), *SIZES)
     _, error = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, error
-    return found(run)
+    return told(run)
 
 
 def scorers(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -96,7 +89,7 @@ def test_a_worker_that_is_killed_leaves_the_search_as_one_process_has_it(
     assert trials_done(run) < 80
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
-    assert found(run) == whole
+    assert told(run) == whole
 
 
 def test_ctrl_c_ends_the_workers_too_and_the_search_goes_on_by_a_cluster_s(
@@ -125,7 +118,7 @@ def test_ctrl_c_ends_the_workers_too_and_the_search_goes_on_by_a_cluster_s(
     )
     _, error = joined.communicate(timeout=PATIENCE)
     assert joined.returncode == 0, error
-    assert found(run) == whole
+    assert told(run) == whole
     assert ray.cluster_resources()["CPU"] == 2  # it runs on
 
 
