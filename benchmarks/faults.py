@@ -127,7 +127,7 @@ class Work:
 
 
 def told(run: Path) -> tuple[list[tuple[str, float]], Record]:
-    """The sequence of trials, and the result but for seconds, and for what was computed together."""
+    """The sequence of trials, and the result but for seconds and what was computed together."""
     space = Space.load("tiny").bind(blocks=4, width=48)
     entries = Study.journal(run / "study.journal", space).entries()
     result = read_sealed_json((run / "result.json").read_bytes())
