@@ -110,7 +110,7 @@ with command():
 
 
 def test_interrupted_at_any_moment_it_ends_in_one_line(tmp_path: Path) -> None:
-    """A few moments of a run's life; `benchmarks/faults.py` tries more.
+    """A few moments of a run's life; `benchmarks/faults` tries more.
 
     In Python's own start and end the signal kills the process, of which a shell makes 130, too.
     """
