@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 PATIENCE = 300  # seconds, on a busy machine
+COMMAND = Path(__file__).with_name("command.py")
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["noahnas.pipeline"])
+
+
+def ran(
+    *args: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    merged: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """`noahnas` with these arguments, in a process of its own, until it ends.
+
+    The process is forked from one that has imported PyTorch and timm and done nothing else, as
+    importing them is most of what a short command takes. Not for tests of signals, of imports or
+    of what a process takes: those begin one afresh.
+
+    Args:
+        args: of the command line.
+        cwd: where; by default this process's.
+        env: the environment; by default this process's.
+        merged: whether stderr goes to stdout.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        err.touch()
+        given = {
+            "args": args,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "out": str(out),
+            "err": "" if merged else str(err),
+        }
+        process = FORKED.Process(target=runpy.run_path, args=(str(COMMAND), given))
+        process.start()
+        process.join(PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        assert process.exitcode is not None
+        told = (path.read_text(encoding="utf-8") for path in (out, err))
+        return subprocess.CompletedProcess(args, process.exitcode, *told)
 
 
 def begun(*args: str) -> subprocess.Popen[str]:

@@ -30,6 +30,7 @@ from noahnas.files import read_sealed_json, sealed_json
 from noahnas.recipe import Recipe
 
 from .conftest import draw_images, invoke
+from .processes import ran
 from .speed import within
 
 ARCHS = Path(__file__).parent / "archs"
@@ -38,19 +39,12 @@ SMALL = ["--backbone", "vit-digits"]
 QUICK = [*SMALL, "--trials", "10", "--supernet-epochs", "2", "--retrain-epochs", "2"]
 
 
-def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noahnas", *args],
-        capture_output=True, text=True, check=False, cwd=cwd,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A finished search on a folder of images, and what it printed as JSON."""
     root = tmp_path_factory.mktemp("search")
     draw_images(root / "images", ["ant", "bee", "cat"], 20)
-    done = run("search", "--data", "images", "--out", "run", "--json", *QUICK, cwd=root)
+    done = ran("search", "--data", "images", "--out", "run", "--json", *QUICK, cwd=root)
     assert done.returncode == 0, done.stderr
     return root, json.loads(done.stdout)
 
@@ -58,9 +52,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
 def test_help_takes_under_0_3_seconds_and_loads_no_torch() -> None:
     """Processor seconds of the process: what a clock says depends on what else is running."""
     times = []
+    command = [sys.executable, "-m", "noahnas", "--help"]
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = run("--help")
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "search" in done.stdout
@@ -117,20 +112,20 @@ def test_load_gives_a_module_that_scores_what_the_run_reported(
 def test_predict_names_classes_and_probabilities(finished: tuple[Path, dict]) -> None:
     root, _ = finished
     files = [str(root / "images" / name / "000.png") for name in ("ant", "bee")]
-    done = run("predict", str(root / "run"), *files, "--json")
+    done = ran("predict", str(root / "run"), *files, "--json")
     told = json.loads(done.stdout)
     assert [t["path"] for t in told] == files
     expected = noahnas.load(root / "run").predict(files)
     assert [t["label"] for t in told] == [p.label for p in expected]
     assert all(0 < t["probability"] <= 1 for t in told)
-    assert "probability" in run("predict", str(root / "run"), *files).stdout
+    assert "probability" in ran("predict", str(root / "run"), *files).stdout
 
 
 def test_retrain_repeats_a_winner_with_another_seed_in_a_new_run(
     finished: tuple[Path, dict], tmp_path: Path
 ) -> None:
     root, printed = finished
-    done = run("retrain", str(root / "run"), "--seed", "1", "--out", str(tmp_path / "r"), "--json")
+    done = ran("retrain", str(root / "run"), "--seed", "1", "--out", str(tmp_path / "r"), "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["arch"] == printed["arch"]
@@ -142,13 +137,13 @@ def test_retrain_repeats_a_winner_with_another_seed_in_a_new_run(
 def test_retrain_trains_an_architecture_of_one_s_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("lora: [2, 0, 0, 1]\n")
     own = (*SMALL, "--data", "digits", "--arch", "mine.yaml", "--retrain-epochs", "2")
-    done = run("retrain", *own, "--out", "r", cwd=tmp_path)
+    done = ran("retrain", *own, "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "576 prompt" in done.stdout
 
 
 def test_a_table_ends_the_command_and_progress_goes_to_stderr(tmp_path: Path) -> None:
-    done = run("search", "--strategy", "random", "--data", "digits", *QUICK, cwd=tmp_path)
+    done = ran("search", "--strategy", "random", "--data", "digits", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test, linear probe" in done.stdout
     assert "supernet 2/2" in done.stderr
@@ -159,7 +154,7 @@ def test_a_table_ends_the_command_and_progress_goes_to_stderr(tmp_path: Path) ->
 
 def reuse(finished: tuple[Path, dict], *args: str) -> subprocess.CompletedProcess[str]:
     root, _ = finished
-    return run("search", "--supernet", "run", "--strategy", "random", *QUICK[:4], *args, cwd=root)
+    return ran("search", "--supernet", "run", "--strategy", "random", *QUICK[:4], *args, cwd=root)
 
 
 def test_another_run_s_supernet_is_searched_and_its_cost_is_still_told(
@@ -229,7 +224,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_an_existing_directory_is_never_overwritten(finished: tuple[Path, dict]) -> None:
     root, _ = finished
     before = snapshot(root / "run")
-    done = run("search", "--out", "run", *QUICK, cwd=root)
+    done = ran("search", "--out", "run", *QUICK, cwd=root)
     assert done.returncode == 2
     assert "exists and is not empty" in done.stderr
     assert snapshot(root / "run") == before
@@ -240,17 +235,17 @@ def test_a_finished_run_that_is_resumed_prints_its_result_again(
 ) -> None:
     root, printed = finished
     before = snapshot(root / "run")
-    done = run("search", "--resume", "run", "--json", cwd=root)
+    done = ran("search", "--resume", "run", "--json", cwd=root)
     assert json.loads(done.stdout) == printed
     assert snapshot(root / "run") == before
 
 
 def test_data_that_has_changed_is_refused_at_resume(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", ["ant", "bee"], 6)
-    assert run("search", "--data", "images", "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+    assert ran("search", "--data", "images", "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
     (tmp_path / "run" / "result.json").unlink()
     shutil.copy(tmp_path / "images/ant/000.png", tmp_path / "images/ant/099.png")
-    done = run("search", "--resume", "run", cwd=tmp_path)
+    done = ran("search", "--resume", "run", cwd=tmp_path)
     assert done.returncode == 2
     assert "the data has changed" in done.stderr
 
@@ -299,7 +294,7 @@ def test_a_user_s_mistake_ends_in_one_message_and_exit_code_2(
 
 
 def test_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
-    done = run("search", "--strategy", "evolutoin", cwd=tmp_path)
+    done = ran("search", "--strategy", "evolutoin", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown strategy 'evolutoin'")
     assert len(done.stderr.splitlines()) == 1
@@ -307,21 +302,21 @@ def test_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
 
 def test_space_check_prints_every_fault_with_its_line(tmp_path: Path) -> None:
     broken = Path(__file__).parent / "broken_spaces" / "unknown-keys-1.yaml"
-    done = run("space", "check", str(broken))
+    done = ran("space", "check", str(broken))
     assert done.returncode == 2
     assert f"{broken}:6:3: unknown module 'adaptor'; did you mean 'adapter'?" in done.stderr
     assert f"{broken}:7:23:" in done.stderr
-    fine = run("space", "check", "noah-vtab", "--json")
+    fine = ran("space", "check", "noah-vtab", "--json")
     assert json.loads(fine.stdout)["size"] == 168086938404672000
     assert json.loads(fine.stdout)["feasible"] == 168086938404671323
-    assert "168086938404672000 distinct" in run("space", "check", "noah-vtab").stdout
+    assert "168086938404672000 distinct" in ran("space", "check", "noah-vtab").stdout
 
 
 def test_without_options_it_counts_objects_on_the_embedded_vit_in_a_binding_space(
     tmp_path: Path,
 ) -> None:
     few = ("--trials", "2", "--supernet-epochs", "1", "--retrain-epochs", "1", "--out", "r")
-    done = run("search", *few, "--json", cwd=tmp_path)
+    done = ran("search", *few, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["backbone"], told["data"], told["space"]) == ("vit-nano", "count", "demo")
@@ -355,18 +350,18 @@ def test_an_option_has_the_same_short_form_in_every_command() -> None:
 
 
 def test_lists_are_printed_as_tables_and_as_json() -> None:
-    spaces = json.loads(run("space", "list", "--json").stdout)
+    spaces = json.loads(ran("space", "list", "--json").stdout)
     assert {"tiny", "noah-vtab"} <= {s["name"] for s in spaces}
-    assert "tiny" in run("space", "list").stdout
-    found = {s["name"]: s for s in json.loads(run("strategies", "--json").stdout)}
+    assert "tiny" in ran("space", "list").stdout
+    found = {s["name"]: s for s in json.loads(ran("strategies", "--json").stdout)}
     assert found["evolution"]["options"]["population"] == 50
-    assert "evolution" in run("strategies").stdout
+    assert "evolution" in ran("strategies").stdout
 
 
 def test_an_image_that_cannot_be_read_is_named(finished: tuple[Path, dict], tmp_path: Path) -> None:
     root, _ = finished
     (tmp_path / "bad.png").write_bytes(b"no")
-    done = run("predict", str(root / "run"), str(tmp_path / "bad.png"))
+    done = ran("predict", str(root / "run"), str(tmp_path / "bad.png"))
     assert done.returncode == 2
     assert "bad.png" in done.stderr
 
@@ -395,7 +390,7 @@ def test_a_damaged_run_is_named_and_shows_no_traceback(
         stages = json.loads((tmp_path / "run" / "stages.json").read_text())
         kept = {name: stages[name] for name in ("supernet", "spread")}
         (tmp_path / "run" / "stages.json").write_bytes(sealed_json(kept))
-    done = run(*args)
+    done = ran(*args)
     assert done.returncode == 2
     assert file in done.stderr
     assert "Traceback" not in done.stderr
@@ -408,10 +403,10 @@ def test_a_run_with_another_run_s_supernet_is_resumed_without_that_run(
     shutil.copytree(root / "run", tmp_path / "source")
     shutil.copytree(root / "images", tmp_path / "elsewhere")  # the same pictures are the same data
     given = ("--data", "elsewhere", "--supernet", "source", "--out", "mine")
-    assert run("search", *given, *QUICK, cwd=tmp_path).returncode == 0
+    assert ran("search", *given, *QUICK, cwd=tmp_path).returncode == 0
     (tmp_path / "mine" / "result.json").unlink()
     shutil.rmtree(tmp_path / "source")
-    assert run("search", "--resume", "mine", cwd=tmp_path).returncode == 0
+    assert ran("search", "--resume", "mine", cwd=tmp_path).returncode == 0
 
 
 def test_a_run_begun_on_another_device_is_refused(
@@ -422,7 +417,7 @@ def test_a_run_begun_on_another_device_is_refused(
     (tmp_path / "run" / "result.json").unlink()
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_bytes(sealed_json(about | {"device": "cuda"}))
-    done = run("search", "--resume", str(tmp_path / "run"))
+    done = ran("search", "--resume", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "was begun on cuda, this is cpu" in done.stderr
 
@@ -446,7 +441,7 @@ def test_a_run_whose_weights_were_tampered_with_is_refused(
     shutil.copytree(root / "run", tmp_path / "run")
     weights = tmp_path / "run" / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    done = run("predict", str(tmp_path / "run"), str(root / "images/ant/000.png"))
+    done = ran("predict", str(tmp_path / "run"), str(root / "images/ant/000.png"))
     assert done.returncode == 2
     assert "best.safetensors" in done.stderr
 
@@ -460,42 +455,42 @@ def test_space_commands_show_sample_compare_and_describe_the_file_s_schema(
         "budget: {params: 50% of dearest}\nrules: [lora.depth <= adapter.depth]\n"
     )
     small = ("--backbone", "vit-digits")
-    shown = run("space", "show", str(file), *small).stdout
+    shown = ran("space", "show", str(file), *small).stdout
     assert "│     1 │ ▓ 1 2 4 8 │ ▓ 1 2 4 8 ┘ │" in shown
     assert "rule: lora.depth <= adapter.depth" in shown
     assert "at most 4,720 parameters (50% of dearest)" in shown
-    genes = json.loads(run("space", "show", str(file), *small, "--json").stdout)["genes"]
+    genes = json.loads(ran("space", "show", str(file), *small, "--json").stdout)["genes"]
     assert {"name": "lora.dim.0-1", "choices": [1, 2, 4, 8], "blocks": [0, 1]} in genes
 
     space = Space.load(file).bind(blocks=4, width=48)
-    drawn = run("space", "sample", str(file), "--archs", "3", *small, "--json")
+    drawn = ran("space", "sample", str(file), "--archs", "3", *small, "--json")
     for entry in json.loads(drawn.stdout):
         arch = Arch.from_dict(entry["arch"])
         assert arch in space
         assert space.feasible(arch)
         assert entry["digest"] == arch.digest
-    documents = run("space", "sample", str(file), "-n", "2", "--seed", "3", *small).stdout
+    documents = ran("space", "sample", str(file), "-n", "2", "--seed", "3", *small).stdout
     archs = [Arch.from_yaml(text) for text in documents.split("---\n")]
     assert archs == space.sample(np.random.default_rng(3), 2)
 
-    told = json.loads(run("space", "diff", "tiny", str(file), "--json").stdout)
+    told = json.loads(ran("space", "diff", "tiny", str(file), "--json").stdout)
     assert told["modules.lora.tie"] == [None, "pairs"]
     assert told["modules.vpt.dim"] == [[1, 2, 4, 8], None]
-    assert "no difference" in run("space", "diff", "tiny", "tiny").stdout
+    assert "no difference" in ran("space", "diff", "tiny", "tiny").stdout
     shipped = Path(__file__).parents[1] / "search_spaces" / "space.schema.json"
-    assert run("space", "schema").stdout == shipped.read_text()
+    assert ran("space", "schema").stdout == shipped.read_text()
 
 
 def test_space_check_warns_when_the_budget_hardly_binds_or_hardly_anything_meets_it(
     tmp_path: Path,
 ) -> None:
-    loose = json.loads(run("space", "check", "noah-vtab", "--json").stdout)
+    loose = json.loads(ran("space", "check", "noah-vtab", "--json").stdout)
     assert "the budget hardly binds" in loose["warnings"][0]
     assert loose["cheapest_arch"] == {m: [1] * 3 + [0] * 9 for m in ("adapter", "lora", "vpt")}
     tight = tmp_path / "tight.yaml"
     tight.write_text("name: t\nextends: noah-fewshot\nbudget: {params: 0.3M}\n")
-    found = json.loads(run("space", "check", str(tight), "--json").stdout)
+    found = json.loads(ran("space", "check", str(tight), "--json").stdout)
     assert found["feasible_share_of_paper_prior"] < 0.005
     assert "hardly anything of the paper prior" in found["warnings"][0]
-    fine = json.loads(run("space", "check", "demo", "--backbone", "vit-nano", "--json").stdout)
+    fine = json.loads(ran("space", "check", "demo", "--backbone", "vit-nano", "--json").stdout)
     assert fine["warnings"] == []

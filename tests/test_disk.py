@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from noahnas.files import read_sealed_json, write_atomic
 from noahnas.strategy import Proposal
 from noahnas.study import Study
 
+from .processes import ran
 from .test_kill import SIZES
 
 SHORT = [*SIZES[:4], "--trials", "12", "--supernet-epochs", "6", "--retrain-epochs", "6"]
@@ -36,11 +36,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def noahnas(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "noahnas", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def fill(disk: Path, but: int = 0) -> Path:
     """Leave so many bytes of the disk."""
     with (disk / "ballast").open("wb") as f:
@@ -56,14 +51,14 @@ def fill(disk: Path, but: int = 0) -> Path:
 def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk: Path) -> None:
     run = small_disk / "run"
     ballast = fill(small_disk, but=20_000)  # run.json finds its place, a checkpoint does not
-    done = noahnas("search", "--out", str(run), *SHORT)
+    done = ran("search", "--out", str(run), *SHORT)
     assert done.returncode == 2, done.stderr
     assert "supernet.ckpt cannot be written: No space left on device" in done.stderr
     assert f"noahnas search --resume {run}" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in run.iterdir()) == ["run.json", "run.lock"]
     ballast.unlink()
-    done = noahnas("search", "--resume", str(run))
+    done = ran("search", "--resume", str(run))
     assert done.returncode == 0, done.stderr
     assert read_sealed_json((run / "result.json").read_bytes())["evaluations"] == 12
 
@@ -101,7 +96,7 @@ def test_a_read_only_place_is_told_before_anything_is_trained(small_disk: Path) 
     run = small_disk / "run"
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
     subprocess.run(remount, check=True, capture_output=True)
-    done = noahnas("search", "--out", str(run), *SHORT)
+    done = ran("search", "--out", str(run), *SHORT)
     assert done.returncode == 2
     assert f"{run} cannot be used: Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr

@@ -30,6 +30,7 @@ from noahnas.registry import installed
 from noahnas.space import Shape, parse_space
 from noahnas.strategy import Trial
 
+from . import processes
 from .test_package import RANK
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,6 @@ NOT_RUN = re.compile(r"<!-- not run: \S.* -->|\bno-run \(\w.*\)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SHELL = ("bash", "console", "sh", "shell")
 OUTSIDE = ("git", "cd", "source")  # what prepares the reader's shell
-BIN = Path(sys.executable).parent
 PIP = "--quiet --no-deps --no-build-isolation --target"  # into the page's own folder
 
 
@@ -134,12 +134,14 @@ def run_command(command: str, shown: str, where: str, folder: Path) -> None:
     if program in OUTSIDE:
         return
     run = {
-        "noahnas": [str(BIN / "noahnas"), *rest],
+        "noahnas": [],
         "pip": [sys.executable, "-m", "pip", *rest, *shlex.split(PIP), str(site)],
         "ls": ["ls", *rest],
         "cat": ["cat", *rest],
     }.get(program)
-    assert run, f"{where}: '{program}' is not run by this test; say `<!-- not run: WHY -->` above"
+    assert run is not None, (
+        f"{where}: '{program}' is not run by this test; say `<!-- not run: WHY -->` above"
+    )
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "100",
@@ -148,16 +150,19 @@ def run_command(command: str, shown: str, where: str, folder: Path) -> None:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "LC_ALL": "C.UTF-8",
     }
-    done = subprocess.run(
-        run,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=120,
-        check=False,
-    )
+    if program == "noahnas":
+        done = processes.ran(*rest, cwd=folder, env=environment, merged=True)
+    else:
+        done = subprocess.run(
+            run,
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            check=False,
+        )
     wanted = 2 if re.search(r"\berror\b", shown, re.IGNORECASE) else 0
     told = f"{where}: $ {command}\n{done.stdout}"
     assert done.returncode == wanted, f"exit code {done.returncode}, not {wanted}\n{told}"
