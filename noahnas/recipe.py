@@ -74,6 +74,7 @@ class Protocol:
     winner: str = "each-seed"  # whether each seed searches, or all retrain the first one's winner
     test_every: int = 10  # epochs, under the paper's protocol
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # tried on val, by kind
+    rates_from: str = ""  # a recipe that retrains alike: its trials settle the rate of mixed rows
 
 
 @dataclass(frozen=True)

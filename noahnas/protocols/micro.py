@@ -115,12 +115,17 @@ def rows_of(names: Sequence[str]) -> tuple[list[str], dict[str, Recipe]]:
         label = ""
         if at:
             recipe = Recipe.load(wanted)
-            label = "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.name)
+            label = _label(recipe)
             if recipes.setdefault(label, recipe) != recipe:
                 raise NoahnasError(f"two recipes are called {label}; rename one ({wanted})")
         row_of(f"{base}{at}{label}")
         rows.append(f"{base}{at}{label}")
     return rows, recipes
+
+
+def _label(recipe: Recipe) -> str:
+    """A recipe's name, as paths and rows hold it."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.name)
 
 
 # --- cells -----------------------------------------------------------------------------------
@@ -179,9 +184,18 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
 def _tried(
     figure: Figure, row: Row, inputs: Inputs, space: Space, recipe: Recipe, settings: Settings
 ) -> list[Cell]:
-    """Cells for each learning rate tried: the first seed, trained on train, scored on val."""
+    """Cells for each learning rate tried: the first seed, trained on train, scored on val.
+
+    Raises:
+        NoahnasError: if the rates are another recipe's that retrains in another way.
+    """
+    suffix = _suffix(row)
+    if mixed(row) and recipe.protocol and recipe.protocol.rates_from:
+        recipe = _like(recipe, Recipe.load(recipe.protocol.rates_from))
+        suffix = "" if recipe == settings.recipe else f"@{_label(recipe)}"
+        inputs = replace(inputs, recipe=replace(recipe, protocol=None))
     rates = recipe.protocol.rates.get(rated(row), ()) if recipe.protocol else ()
-    label = f"rates/{rated(row)}{_suffix(row)}"
+    label = f"rates/{rated(row)}{suffix}"
     kind = "feasible" if mixed(row) else row.kind
     seed = settings.protocol.seeds[0]
     archs = tried(row, space, figure.task, seed) if rates else ()
@@ -198,6 +212,16 @@ def _tried(
         for rate in rates
         for i, arch in enumerate(archs)
     ]
+
+
+def _like(recipe: Recipe, other: Recipe) -> Recipe:
+    """The other recipe, which must retrain as the first does, but for the rate."""
+    if at_rate(other, recipe.retrain.lr).retrain != recipe.retrain:
+        raise NoahnasError(
+            f"the recipe '{recipe.name}' takes its learning rates from '{other.name}' "
+            "(protocol.rates_from), which retrains in another way; make 'retrain' the same there"
+        )
+    return other
 
 
 def _candidates(
@@ -253,7 +277,8 @@ def merged(out: Path, asked: Asked) -> Asked:
         return asked
     told = RunDirectory(out).read_json(GRID, "base", "figures", "recipes")
     base = json.loads(json.dumps(_base(asked.settings)))
-    differ = [key for key in base if told["base"].get(key) != base[key]]
+    before = told["base"] | {"recipe": _plain(Recipe.from_dict(told["base"]["recipe"]))}
+    differ = [key for key in base if before.get(key) != base[key]]
     if "backbone" in differ and unplaced(str(told["base"]["backbone"])) == unplaced(
         base["backbone"]
     ):
@@ -268,8 +293,8 @@ def merged(out: Path, asked: Asked) -> Asked:
         raise RunError(
             f"{out} was begun with other inputs ({', '.join(differ)}); choose another --out"
         )
-    before = [Figure(**figure) for figure in told["figures"]]
-    both = sorted({*before, *asked.figures}, key=order)
+    figures = [Figure(**figure) for figure in told["figures"]]
+    both = sorted({*figures, *asked.figures}, key=order)
     return replace(asked, figures=tuple(both), recipes=recipes | dict(asked.recipes))
 
 
