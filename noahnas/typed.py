@@ -69,10 +69,10 @@ def _record(kind: Any, value: Any, where: str) -> Any:
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and math.isfinite(value) and abs(value) <= LARGEST:
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+    if kind is float and (whole or (isinstance(value, float) and math.isfinite(value))):
         return float(value)
-    if type(value) is kind and not (kind in (int, float) and abs(value) > LARGEST):
+    if type(value) is kind and kind is not float and (kind is not int or whole):
         return value
     raise ValueError(f"{where} is {str(value)[:40]!r}, which is not of the kind {kind.__name__!r}")
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -343,7 +344,29 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab") <= paper / 5
     assert cost("micro-vtab-tenth") <= paper / 10
     assert cost("micro-vtab-fifth") <= paper / 5
+    assert cost("micro-vtab-short-search") == paper / 5
     assert cost("micro-vtab-twentieth") <= paper / 20
+
+
+def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_alike(
+    folder: Path, tmp_path: Path
+) -> None:
+    own = Recipe.load(str(folder / "small.yaml"))
+    assert own.protocol
+    text = RECIPE.replace("name: small", "name: other").replace("trials: 6", "trials: 3")
+    section = f"  rates_from: {folder / 'small.yaml'}\n  rates:"
+    other = parse_recipe(text.replace("  rates:", section, 1), "other")
+    settings = Settings(own, own.protocol, (), (0, 1), "vit-digits", 4, Space.load("tiny"))
+    figures = (Figure("digits", "noah", 0), Figure("digits", "noah@other", 0))
+    cells = {cell.name: cell for cell in Asked(settings, figures, {"other": other}).plan()}
+    mine, its = (cells[figure.name] for figure in figures)
+    assert mine.rates == its.rates
+    assert mine.rates[0][0].startswith("digits/rates/mixed/lr-0.005")
+    assert mine.inputs.recipe.trials == 6
+    assert its.inputs.recipe.trials == 3
+    unlike = replace(other, retrain=replace(other.retrain, epochs=2))
+    with pytest.raises(NoahnasError, match=r"'small' .* which retrains in another way"):
+        Asked(settings, figures, {"other": unlike}).plan()
 
 
 # --- going on -------------------------------------------------------------------------------
