@@ -7,7 +7,8 @@ Parts, by default all but `vit-s`:
 
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
-- `recipes`  noah by the paper's recipe and by cheaper ones, a task of each group, one seed
+- `recipes`  noah by the paper's recipe and by cheaper ones, a task of each group, 3 seeds
+- `fifth`    the same by a recipe that chooses no learning rate, one seed
 - `cheaper`  the cheaper recipes on all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
 
@@ -34,13 +35,15 @@ KEPT = Path("benchmarks/micro_vtab/results")
 ROWS = {
     "core": "adapter,lora,vpt,feasible,noah",
     "rest": "linear,full,max,middle,random",
-    "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-fifth,"
+    "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,feasible@micro-vtab-short-search,"
     "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
+    "fifth": "noah@micro-vtab-fifth",
     "cheaper": "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
 ONLY = {  # options of a part
-    "recipes": ["--tasks", "emoji,climate,distance", "--seeds", "0"],
+    "recipes": ["--tasks", "emoji,climate,distance"],
+    "fifth": ["--tasks", "emoji,climate,distance", "--seeds", "0"],
     "vit-s": ["--tasks", "emoji,distance", "--seeds", "0-1", "--budget", "129.1k"],
 }
 
@@ -59,7 +62,7 @@ def main() -> None:
     strange = [part for part in given.parts if part not in ROWS]
     if strange:
         parser.error(f"no part is called {', '.join(strange)} (known: {', '.join(ROWS)})")
-    for part in given.parts or ["core", "rest", "recipes", "cheaper"]:
+    for part in given.parts or ["core", "rest", "recipes", "fifth", "cheaper"]:
         name = "vit-s" if part == "vit-s" else "vit-nano"
         out = RUNS / f"micro-vtab-{name}"
         command = [

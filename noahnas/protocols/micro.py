@@ -167,6 +167,12 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
     if not row.searched:
         inputs = replace(inputs, arch=design(row, space, figure.task, figure.seed))
         return [*needed, Cell(figure.task, row, figure.seed, inputs, rates=rates)]
+    first = settings.protocol.seeds[0]
+    if protocol and protocol.winner == "first-seed" and figure.seed != first:
+        needed = _cells(asked, replace(figure, seed=first), space)
+        winner = needed[-1].name
+        cell = Cell(figure.task, row, figure.seed, inputs, winner_of=winner, rates=rates)
+        return [*needed, cell]
     supernet = Row(f"supernet{_suffix(row)}", "supernet")
     # Retraining is not the supernet's concern: another learning rate there leaves it as it is.
     alone = replace(inputs, space=settings.space)

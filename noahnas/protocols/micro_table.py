@@ -69,9 +69,12 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
 def _charged(
     plan: Sequence[Cell], results: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The results, those with candidates charged for these as for a search."""
+    """The results; those with candidates are charged for these, others' winners for the search."""
     found = dict(results)
     for cell in plan:
+        if cell.winner_of and cell.name in results:
+            cost = results[cell.winner_of]["cost"] | results[cell.name]["cost"]
+            found[cell.name] = results[cell.name] | {"cost": cost}
         if not cell.candidates or cell.name not in results:
             continue
         search = {"passes": 0, "seconds": 0.0}
