@@ -369,6 +369,27 @@ def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_a
         Asked(settings, figures, {"other": unlike}).plan()
 
 
+def test_the_first_seed_searches_and_others_retrain_its_winner_where_a_recipe_says_so(
+    ran: Any, folder: Path
+) -> None:
+    out, told, _ = ran
+    shared = folder / "shared"
+    shutil.copytree(out / "digits", shared / "digits")  # the first seed's search is the same
+    again = RECIPE.replace("  seeds:", "  winner: first-seed\n  seeds:")
+    (folder / "again").mkdir()
+    (folder / "again/small.yaml").write_text(again)
+    shutil.rmtree(shared / "digits/noah/seed-1")
+    words = command(folder / "again", shared, "--tasks", "digits", "--rows", "noah", "--json")
+    code, printed, error = invoke(*words)
+    assert code == 0, error
+    first, second = (result(shared, f"digits/noah/seed-{seed}") for seed in (0, 1))
+    assert first["arch"] == second["arch"] == told["runs"]["digits/noah/seed-0"]["arch"]
+    assert set(second["cost"]) == {"retrain"}
+    costs = [json.loads(printed)["runs"][f"digits/noah/seed-{seed}"]["cost"] for seed in (0, 1)]
+    for stage in ("supernet", "search"):
+        assert costs[0][stage]["passes"] == costs[1][stage]["passes"] > 0
+
+
 # --- going on -------------------------------------------------------------------------------
 
 

@@ -35,8 +35,8 @@ KEPT = Path("benchmarks/micro_vtab/results")
 ROWS = {
     "core": "adapter,lora,vpt,feasible,noah",
     "rest": "linear,full,max,middle,random",
-    "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,feasible@micro-vtab-short-search,"
-    "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
+    "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
+    "noah@micro-vtab-twentieth,feasible@micro-vtab-short-search",
     "fifth": "noah@micro-vtab-fifth",
     "cheaper": "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
