@@ -74,7 +74,7 @@ class Protocol:
     winner: str = "each-seed"  # whether each seed searches, or all retrain the first one's winner
     test_every: int = 10  # epochs, under the paper's protocol
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # tried on val, by kind
-    rates_from: str = ""  # a recipe that retrains alike: its trials settle the rate of mixed rows
+    rates_from: str = ""  # the shipped recipe whose trials settle the learning rate of mixed rows
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ class Recipe:
         """
         if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
             return parse_recipe(read(Path(name_or_path), RecipeError), name_or_path)
-        folder = files("noahnas").joinpath("recipes")
-        known = [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
+        known = _shipped()
         if name_or_path not in known:
             raise RecipeError(name_or_path, [Fault(0, 0, unknown("recipe", name_or_path, known))])
         source = f"{name_or_path}.yaml"
-        return parse_recipe(folder.joinpath(source).read_text(encoding="utf-8"), source)
+        text = files("noahnas").joinpath("recipes", source).read_text(encoding="utf-8")
+        return parse_recipe(text, source)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -128,6 +128,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them."""
         return asdict(self)
+
+
+def _shipped() -> list[str]:
+    """Names of the recipes that noahnas brings."""
+    folder = files("noahnas").joinpath("recipes")
+    return [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
 
 
 def _sound(stage: Stage) -> None:
@@ -205,6 +211,8 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
     fault = policy_fault(text) if name == "policy" and text else None
     if fault:
         check.fault(node, fault)
+    if name == "rates_from" and text and text not in _shipped():
+        check.fault(node, unknown("recipe", text, _shipped()))
     if name in WORDS and text and text not in WORDS[name]:
         check.fault(node, unknown(name.replace("_", " "), text, WORDS[name]))
     return text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 LARGEST = 2**63 - 1  # whole number, in absolute value
+FARTHEST = 1e100  # other number, in absolute value: sums and squares of many such are finite
 T = TypeVar("T")
 
 
@@ -70,7 +70,7 @@ def _record(kind: Any, value: Any, where: str) -> Any:
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
-    if kind is float and (whole or (isinstance(value, float) and math.isfinite(value))):
+    if kind is float and (whole or (isinstance(value, float) and abs(value) <= FARTHEST)):
         return float(value)
     if type(value) is kind and kind is not float and (kind is not int or whole):
         return value

@@ -6,6 +6,8 @@ import os
 import runpy
 import sys
 
+import huggingface_hub.constants
+
 # These are given as its globals; "err" is empty where stderr goes to stdout.
 given = globals()
 args: tuple[str, ...] = given["args"]
@@ -17,7 +19,11 @@ sys.path[:0] = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
 sys.argv = ["noahnas", *args]
 for number, path in enumerate((os.devnull, given["out"], given["err"])):
     file = os.open(path, os.O_RDWR | os.O_CREAT) if path else os.dup(1)
-    os.dup2(file, number)
-    os.close(file)
-sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    if file != number:
+        os.dup2(file, number)
+        os.close(file)
+sys.stdin, sys.stdout = open(0), open(1, "w", encoding="utf-8")  # noqa: SIM115
+sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+# It was read when noahnas was imported, before this process began.
+huggingface_hub.constants.HF_HUB_OFFLINE = env.get("HF_HUB_OFFLINE") == "1"
 runpy.run_module("noahnas", run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""Real processes: begun as a user begins them, and ended by a signal at a chosen moment."""
+"""Real processes: begun as a user begins them and ended by a signal, or forked and let run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ def ran(
 
     The process is forked from one that has imported PyTorch and timm and done nothing else, as
     importing them is most of what a short command takes. Not for tests of signals, of imports or
-    of what a process takes: those begin one afresh.
+    of what a process takes: those begin one afresh. It differs from such a one in that hashes and
+    NumPy's global state are those of the process it was forked from, that the tests' own modules
+    can be imported, and that no function of `atexit` is called.
 
     Args:
         args: of the command line.
         cwd: where; by default this process's.
         env: the environment; by default this process's.
         merged: whether stderr goes to stdout.
+
+    Raises:
+        subprocess.TimeoutExpired: if it takes longer than `PATIENCE`.
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
@@ -53,7 +58,7 @@ def ran(
         if process.exitcode is None:
             process.kill()
             process.join()
-        assert process.exitcode is not None
+            raise subprocess.TimeoutExpired(args, PATIENCE)
         told = (path.read_text(encoding="utf-8") for path in (out, err))
         return subprocess.CompletedProcess(args, process.exitcode, *told)
 

@@ -26,10 +26,11 @@ from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
 from noahnas.protocols import campaign
 from noahnas.protocols.answers import differences, half_width, keeps, rectangle
-from noahnas.protocols.cells import Settings, best_rate
+from noahnas.protocols.cells import Settings, at_rate, best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
-from noahnas.protocols.micro import Asked, Figure, merged, rows_of, tasks_of
+from noahnas.protocols.grid import merged
+from noahnas.protocols.micro import Asked, Figure, rows_of, tasks_of
 from noahnas.recipe import Recipe, parse_recipe
 
 from .conftest import invoke
@@ -348,25 +349,50 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab-twentieth") <= paper / 20
 
 
-def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_alike(
-    folder: Path, tmp_path: Path
-) -> None:
-    own = Recipe.load(str(folder / "small.yaml"))
-    assert own.protocol
-    text = RECIPE.replace("name: small", "name: other").replace("trials: 6", "trials: 3")
-    section = f"  rates_from: {folder / 'small.yaml'}\n  rates:"
-    other = parse_recipe(text.replace("  rates:", section, 1), "other")
-    settings = Settings(own, own.protocol, (), (0, 1), "vit-digits", 4, Space.load("tiny"))
-    figures = (Figure("digits", "noah", 0), Figure("digits", "noah@other", 0))
-    cells = {cell.name: cell for cell in Asked(settings, figures, {"other": other}).plan()}
-    mine, its = (cells[figure.name] for figure in figures)
-    assert mine.rates == its.rates
-    assert mine.rates[0][0].startswith("digits/rates/mixed/lr-0.005")
-    assert mine.inputs.recipe.trials == 6
-    assert its.inputs.recipe.trials == 3
-    unlike = replace(other, retrain=replace(other.retrain, epochs=2))
-    with pytest.raises(NoahnasError, match=r"'small' .* which retrains in another way"):
-        Asked(settings, figures, {"other": unlike}).plan()
+def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_alike() -> None:
+    table, paper, short = (
+        Recipe.load(f"micro-vtab{name}") for name in ("", "-paper", "-short-search")
+    )
+    assert table.protocol
+    assert short.protocol
+    space = Space.load("micro-vtab")
+    settings = Settings(table, table.protocol, (), (0,), "vit-nano", 12, space)
+    figure = Figure("emoji", f"noah@{short.name}", 0)
+    plan = {cell.name: cell for cell in Asked(settings, (figure,), {short.name: short}).plan()}
+    trials = plan[figure.name].rates
+    assert [rate for _, rate in trials] == [rate for rate in (3e-3, 1e-2, 3e-2) for _ in range(3)]
+    name, rate = trials[0]
+    assert name == "emoji/rates/mixed@micro-vtab-paper/lr-0.003/0"
+    assert plan[name].inputs.recipe == at_rate(replace(paper, protocol=None), rate)
+    assert plan[figure.name].inputs.recipe == replace(short, protocol=None)
+    own = replace(short, protocol=replace(short.protocol, rates_from="micro-vtab"))
+    own = replace(own, retrain=table.retrain)
+    plan = {cell.name: cell for cell in Asked(settings, (figure,), {short.name: own}).plan()}
+    assert plan[figure.name].rates[0][0] == "emoji/rates/mixed/lr-0.003/0"
+    for unlike, fault in (
+        (replace(short, retrain=replace(short.retrain, epochs=2)), "retrains in another way"),
+        (replace(short, retrain_on="train"), "retrains in another way"),
+        (with_protocol(short, rates_from="micro-vtab-tenth"), r"has no protocol\.rates\.mixed"),
+        (with_protocol(short, rates={"mixed": (1e-2,)}), "leave one of them out"),
+    ):
+        with pytest.raises(NoahnasError, match=f"'{short.name}' takes its learning .*{fault}"):
+            Asked(settings, (figure,), {short.name: unlike}).plan()
+
+
+def with_protocol(recipe: Recipe, **changed: Any) -> Recipe:
+    assert recipe.protocol
+    return replace(recipe, protocol=replace(recipe.protocol, **changed))
+
+
+def test_a_recipe_that_takes_its_rates_from_none_that_is_shipped_is_faulty(tmp_path: Path) -> None:
+    text = RECIPE.replace("  rates:", "  rates_from: micro-vtab-papr\n  rates:")
+    line = 1 + text.splitlines().index("  rates_from: micro-vtab-papr")
+    with pytest.raises(NoahnasError, match=rf"odd:{line}:15: unknown recipe 'micro-vtab-papr'"):
+        parse_recipe(text, "odd")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(RECIPE.replace("name: small", "name: micro-vtab-paper"))
+    with pytest.raises(NoahnasError, match="a shipped recipe is called micro-vtab-paper, too"):
+        rows_of(["noah@micro-vtab-short-search", f"noah@{mine}"])
 
 
 def test_the_first_seed_searches_and_others_retrain_its_winner_where_a_recipe_says_so(
@@ -388,6 +414,9 @@ def test_the_first_seed_searches_and_others_retrain_its_winner_where_a_recipe_sa
     costs = [json.loads(printed)["runs"][f"digits/noah/seed-{seed}"]["cost"] for seed in (0, 1)]
     for stage in ("supernet", "search"):
         assert costs[0][stage]["passes"] == costs[1][stage]["passes"] > 0
+    assert costs[1]["retrain"] == second["cost"]["retrain"]
+    told = json.loads(printed)["notes"]
+    assert any(note.startswith("NOAH (evolution): searched with seed 0 alone") for note in told)
 
 
 # --- going on -------------------------------------------------------------------------------

@@ -228,10 +228,16 @@ def test_json_that_is_nested_too_deep_is_damaged(run: Path) -> None:
 def test_typed_reads_what_a_stage_writes_and_nothing_else() -> None:
     plain = {"epochs": 2, "lr": 1, "batch_size": 8}
     assert typed(Stage, plain, "stage") == Stage(2, 1.0, 8)
+    assert typed(Stage, plain | {"lr": -1e30}, "stage") == Stage(2, -1e30, 8)
     for odd in (
         {"epochs": True},
         {"epochs": 2.0},
         {"lr": "1"},
+        {"lr": True},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"lr": 1e101},
+        {"lr": 10**30},
         {"lr": None},
         {"more": 1},
         {SEAL: 1},

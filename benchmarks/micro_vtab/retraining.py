@@ -2,7 +2,7 @@
 
     noahnas data fetch micro-vtab
     python benchmarks/micro_vtab/retraining.py [--tasks emoji,climate,distance] [--seeds 7,8]
-                                               [--ways plain,smoothing,...] [--epochs 60]
+                                               [--ways "plain;smoothing .1"] [--epochs 60]
 
 How the cheaper recipes of micro-VTAB retrain is settled here, on images that are in no table: as in
 `heirs.py` a quarter of a task's training images is set apart, and it and val are scored instead of
@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
+    if strange := set(given.ways.split(";")) - set(WAYS):
+        parser.error(f"no way is called {', '.join(strange)} (known: {'; '.join(WAYS)})")
     rows: list[Row] = json.loads(given.out.read_text()) if given.out.is_file() else []
     keys = ("way", "task", "seed", "epochs")
     for seed in map(int, given.seeds.split(",")):

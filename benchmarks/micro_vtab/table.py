@@ -7,7 +7,8 @@ Parts, by default all but `vit-s`:
 
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
-- `recipes`  noah by the paper's recipe and by cheaper ones, a task of each group, 3 seeds
+- `recipes`  noah by the paper's recipe and by cheaper ones, and a random design retrained as these
+             are; a task of each group, 3 seeds
 - `fifth`    the same by a recipe that chooses no learning rate, one seed
 - `cheaper`  the cheaper recipes on all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds

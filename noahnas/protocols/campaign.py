@@ -15,7 +15,8 @@ from noahnas.files import json_text, sweep, write_atomic
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.designs import design, row_of
-from noahnas.protocols.micro import Asked, bound, merged, remember
+from noahnas.protocols.grid import merged, remember
+from noahnas.protocols.micro import Asked, bound
 from noahnas.protocols.micro_table import summary
 from noahnas.protocols.prices import measured, passes, seconds
 from noahnas.protocols.runs import check_begun, check_place, finished, run_cells, state

@@ -1,21 +1,18 @@
-"""micro-VTAB: which runs its table stands for, and what has been asked for so far.
+"""micro-VTAB: which runs its table stands for.
 
-For each task: learning rates tried on val with the first seed; a supernet for each seed, which all
-searches of that seed share; then a run for each row and seed.
+For each task: learning rates tried on val with the first seed; a supernet for each seed, or for the
+first alone, which all searches of that seed share; then a run for each row and seed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from noahnas.backbone import load_backbone
 from noahnas.data.micro_vtab import GROUPS, TASKS
-from noahnas.errors import NoahnasError, RunError, unknown
-from noahnas.files import sealed_json, write_atomic
+from noahnas.errors import NoahnasError, unknown
 from noahnas.inputs import Inputs
 from noahnas.protocols.cells import Cell, Settings, at_rate
 from noahnas.protocols.designs import (
@@ -30,13 +27,10 @@ from noahnas.protocols.designs import (
 )
 from noahnas.protocols.prices import passes
 from noahnas.protocols.rows import Row
-from noahnas.protocols.runs import unplaced
-from noahnas.recipe import Recipe
-from noahnas.rundir import RunDirectory
-from noahnas.space import Space, format_space
+from noahnas.recipe import MIXED, Protocol, Recipe
+from noahnas.space import Space
 
 NAME = "micro-vtab"
-GRID = "grid.json"  # what has been asked for in a table's directory
 
 
 @dataclass(frozen=True, order=True)
@@ -109,7 +103,7 @@ def rows_of(names: Sequence[str]) -> tuple[list[str], dict[str, Recipe]]:
     Raises:
         NoahnasError: if there is no such row or recipe, or two recipes have one name.
     """
-    rows, recipes = [], dict[str, Recipe]()
+    rows, recipes, shipped = [], dict[str, Recipe](), set[str]()
     for name in names:
         base, at, wanted = name.partition("@")
         label = ""
@@ -118,14 +112,25 @@ def rows_of(names: Sequence[str]) -> tuple[list[str], dict[str, Recipe]]:
             label = _label(recipe)
             if recipes.setdefault(label, recipe) != recipe:
                 raise NoahnasError(f"two recipes are called {label}; rename one ({wanted})")
+            if recipe.protocol and recipe.protocol.rates_from:
+                shipped.add(recipe.protocol.rates_from)
         row_of(f"{base}{at}{label}")
         rows.append(f"{base}{at}{label}")
+    for name in shipped & set(recipes):
+        if recipes[name] != Recipe.load(name):
+            raise NoahnasError(f"a shipped recipe is called {name}, too; rename yours")
     return rows, recipes
 
 
 def _label(recipe: Recipe) -> str:
     """A recipe's name, as paths and rows hold it."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.name)
+
+
+def order(figure: Figure) -> tuple[int, int, str, int]:
+    """Tasks in the table's order, rows in theirs, other recipes after the table's own."""
+    base, _, label = figure.row.partition("@")
+    return list(TASKS).index(figure.task), list(KINDS).index(base), label, figure.seed
 
 
 # --- cells -----------------------------------------------------------------------------------
@@ -193,11 +198,11 @@ def _tried(
     """Cells for each learning rate tried: the first seed, trained on train, scored on val.
 
     Raises:
-        NoahnasError: if the rates are another recipe's that retrains in another way.
+        NoahnasError: if they are to be another recipe's, which has none or retrains otherwise.
     """
     suffix = _suffix(row)
     if mixed(row) and recipe.protocol and recipe.protocol.rates_from:
-        recipe = _like(recipe, Recipe.load(recipe.protocol.rates_from))
+        recipe = _like(recipe, recipe.protocol)
         suffix = "" if recipe == settings.recipe else f"@{_label(recipe)}"
         inputs = replace(inputs, recipe=replace(recipe, protocol=None))
     rates = recipe.protocol.rates.get(rated(row), ()) if recipe.protocol else ()
@@ -220,14 +225,26 @@ def _tried(
     ]
 
 
-def _like(recipe: Recipe, other: Recipe) -> Recipe:
-    """The other recipe, which must retrain as the first does, but for the rate."""
-    if at_rate(other, recipe.retrain.lr).retrain != recipe.retrain:
+def _like(recipe: Recipe, protocol: Protocol) -> Recipe:
+    """The recipe whose trials settle this one's rate: it must retrain alike, but for the rate."""
+    other = Recipe.load(protocol.rates_from)
+    fault = ""
+    if protocol.rates.get(MIXED):
+        fault = f"and has protocol.rates.{MIXED}, too; leave one of them out"
+    elif not (other.protocol and other.protocol.rates.get(MIXED)):
+        fault = f"which has no protocol.rates.{MIXED}; name a recipe that has"
+    elif _retraining(at_rate(other, recipe.retrain.lr)) != _retraining(recipe):
+        fault = "which retrains in another way; make retrain, retrain_on and retrain_from the same"
+    if fault:
         raise NoahnasError(
             f"the recipe '{recipe.name}' takes its learning rates from '{other.name}' "
-            "(protocol.rates_from), which retrains in another way; make 'retrain' the same there"
+            f"(protocol.rates_from), {fault}"
         )
     return other
+
+
+def _retraining(recipe: Recipe) -> tuple[Any, ...]:
+    return recipe.retrain, recipe.retrain_on, recipe.retrain_from
 
 
 def _candidates(
@@ -268,73 +285,3 @@ def _val(figure: Figure) -> int:
 
 def _suffix(row: Row) -> str:
     return f"@{row.recipe}" if row.recipe else ""
-
-
-# --- what has been asked for -----------------------------------------------------------------
-
-
-def merged(out: Path, asked: Asked) -> Asked:
-    """What is asked for now, together with what was asked for in `out` before.
-
-    Raises:
-        RunError: if the runs there are of another backbone, space, budget, recipe or precision.
-    """
-    if not (out / GRID).is_file():
-        return asked
-    told = RunDirectory(out).read_json(GRID, "base", "figures", "recipes")
-    base = json.loads(json.dumps(_base(asked.settings)))
-    before = told["base"] | {"recipe": _plain(Recipe.from_dict(told["base"]["recipe"]))}
-    differ = [key for key in base if before.get(key) != base[key]]
-    if "backbone" in differ and unplaced(str(told["base"]["backbone"])) == unplaced(
-        base["backbone"]
-    ):
-        differ.remove("backbone")
-    recipes = {label: Recipe.from_dict(recipe) for label, recipe in told["recipes"].items()}
-    differ += [
-        f"the recipe {label}"
-        for label, recipe in asked.recipes.items()
-        if label in recipes and _plain(recipes[label]) != _plain(recipe)
-    ]
-    if differ:
-        raise RunError(
-            f"{out} was begun with other inputs ({', '.join(differ)}); choose another --out"
-        )
-    figures = [Figure(**figure) for figure in told["figures"]]
-    both = sorted({*figures, *asked.figures}, key=order)
-    return replace(asked, figures=tuple(both), recipes=recipes | dict(asked.recipes))
-
-
-def remember(out: Path, asked: Asked) -> None:
-    """Write what has been asked for, so that a later table can tell what is missing.
-
-    Two processes must not do so at a time.
-    """
-    told = {
-        "base": _base(asked.settings),
-        "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
-        "figures": [vars(figure) for figure in asked.figures],
-    }
-    content = sealed_json(told)
-    if not (out / GRID).is_file() or (out / GRID).read_bytes() != content:
-        write_atomic(out / GRID, content)
-
-
-def order(figure: Figure) -> tuple[int, int, str, int]:
-    """Tasks in the table's order, rows in theirs, other recipes after the table's own."""
-    base, _, label = figure.row.partition("@")
-    return list(TASKS).index(figure.task), list(KINDS).index(base), label, figure.seed
-
-
-def _base(settings: Settings) -> dict[str, Any]:
-    """What all runs of a table share."""
-    return {
-        "backbone": settings.backbone,
-        "space": format_space(settings.space),
-        "recipe": settings.recipe.to_dict(),
-        "precision": settings.precision,
-        "on_error": settings.on_error,
-    }
-
-
-def _plain(recipe: Recipe) -> Any:
-    return json.loads(json.dumps(recipe.to_dict()))

@@ -7,7 +7,7 @@ from typing import Any
 
 from noahnas.compare.statistics import FEW
 from noahnas.data.micro_vtab import TASKS
-from noahnas.protocols.designs import TRIED
+from noahnas.protocols.designs import TRIED, title_of
 from noahnas.protocols.micro import Asked
 
 SEARCHED = "noah"  # the row that is compared with the others
@@ -32,6 +32,14 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         "Random search and NOAH of one seed search the same supernet; it is charged to each. "
         "Choosing learning rates is charged apart."
     )
+    followed = {"": asked.settings.recipe} | dict(asked.recipes)
+    for label, recipe in followed.items():
+        if recipe.protocol and recipe.protocol.winner == "first-seed":
+            yield (
+                f"{title_of(f'{SEARCHED}@{label}' if label else SEARCHED)}: searched with seed "
+                f"{first} alone, whose winner the other seeds retrain. Each is charged for the "
+                "search; what another search would have found is in no interval."
+            )
     bind = about["binding"]
     largest = "feasible" if bind["largest_feasible"] else "infeasible"
     yield (

@@ -69,10 +69,13 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
 def _charged(
     plan: Sequence[Cell], results: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The results; those with candidates are charged for these, others' winners for the search."""
+    """Results with what their rows are charged.
+
+    Candidates count as a search; a winner that is retrained costs the search that found it, too.
+    """
     found = dict(results)
     for cell in plan:
-        if cell.winner_of and cell.name in results:
+        if cell.winner_of in results and cell.name in results:
             cost = results[cell.winner_of]["cost"] | results[cell.name]["cost"]
             found[cell.name] = results[cell.name] | {"cost": cost}
         if not cell.candidates or cell.name not in results:
