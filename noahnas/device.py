@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import torch
 from torch import nn
@@ -13,6 +15,9 @@ from noahnas.errors import NoahnasError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
+PLAIN = ("AVX2", "NO AVX")  # x86 without AVX-512, where PyTorch's products in bf16 are plain loops
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`.
+    """`fp32` or `bf16`; warns where bf16 is the slower one.
 
     Raises:
         NoahnasError: if it is unknown, or the device does not have it.
@@ -40,7 +45,18 @@ def choose_precision(name: str, device: torch.device) -> str:
         raise NoahnasError(unknown("precision", name, PRECISIONS))
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise NoahnasError("this GPU has no bf16; use --precision fp32")
+    if name == "bf16" and device.type == "cpu":
+        _warn_where_slow()
     return name
+
+
+@cache  # once is enough
+def _warn_where_slow() -> None:
+    if torch.backends.cpu.get_cpu_capability() in PLAIN:
+        logger.warning(
+            "on this processor, which has no AVX-512, bf16 takes many times as long as fp32; "
+            "use --precision fp32"
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from noahnas import Space
+from noahnas import Space, device
 from noahnas.device import autocast, choose_precision
 from noahnas.errors import NoahnasError
 from noahnas.files import sealed_json
@@ -46,6 +46,22 @@ def test_a_precision_is_chosen_by_name() -> None:
     assert choose_precision("bf16", CPU) == "bf16"
     with pytest.raises(NoahnasError, match="unknown precision 'fp23'; did you mean 'fp32'"):
         choose_precision("fp23", CPU)
+
+
+@pytest.mark.parametrize(("able", "count"), [("AVX512", 0), ("DEFAULT", 0), ("AVX2", 1)])
+def test_where_bf16_is_slow_a_warning_says_so_once(
+    able: str, count: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a processor can do is mocked, as no test can choose its own."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: able)
+    device._warn_where_slow.cache_clear()
+    choose_precision("fp32", CPU)
+    assert not caplog.messages
+    choose_precision("bf16", CPU)
+    choose_precision("bf16", CPU)
+    device._warn_where_slow.cache_clear()
+    assert len(caplog.messages) == count
+    assert all("use --precision fp32" in text for text in caplog.messages)
 
 
 def test_a_run_records_its_precision_and_goes_on_in_it(tmp_path: Path, recipe: Recipe) -> None:

@@ -505,6 +505,22 @@ def test_results_alone_count_as_done_as_a_table_needs_no_weights(ran: Any, folde
     assert not list(kept.rglob("*.safetensors"))
 
 
+def test_a_table_goes_on_in_another_precision_and_says_so(
+    ran: Any, folder: Path, tmp_path: Path
+) -> None:
+    out, _, told = ran
+    shutil.copytree(out, tmp_path / "out")
+    assert list(told["about"]["precision"]) == ["fp32"]
+    words = ("--tasks", "digits", "--rows", "adapter", "--seeds", "0-2", "--precision", "bf16")
+    code, printed, error = invoke(*command(folder, tmp_path / "out", *words, "--json"))
+    assert code == 0, error
+    after = json.loads(printed)
+    assert after["about"]["precision"]["bf16"] == {"adapter": 1}
+    assert "Runs in bf16, the others in fp32: adapter (1)." in after["notes"]
+    for name, run in told["runs"].items():
+        assert after["runs"][name] == run
+
+
 def test_a_table_goes_on_where_the_weights_lie_elsewhere_but_not_with_others(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -41,14 +41,18 @@ WAYS: dict[str, Mapping[str, Any]] = {
     "smoothing .1": {"smoothing": 0.1},
     "mixup .8": {"mixup": 0.8},
     "rate 3e-3, smoothing .1": {"lr": 3e-3, "smoothing": 0.1},
+    "batch 16, rate 5e-3": {"batch_size": 16, "lr": 5e-3},
+    "batch 16, rate 2.5e-3": {"batch_size": 16, "lr": 2.5e-3},
+    "batch 32, rate 5e-3": {"batch_size": 32, "lr": 5e-3},
 }
 Row = dict[str, Any]
 
 
-def row_of(way: str, task: str, seed: int, epochs: int) -> Row:
+def row_of(way: str, task: str, seed: int, epochs: int, precision: str) -> Row:
     """What the design of a task and seed scores, trained in one way."""
     recipe = Recipe.load(RECIPE)
-    loaded = load(inputs_of(recipe, task, seed), lambda _: None)
+    inputs = replace(inputs_of(recipe, task, seed), precision=precision)
+    loaded = load(inputs, lambda _: None)
     data = set_apart(loaded.task.data, seed)
     fed = replace(loaded.task, data=replace(data, test=merge(data.test, data.val)))
     assert loaded.inputs.space
@@ -71,6 +75,7 @@ def row_of(way: str, task: str, seed: int, epochs: int) -> Row:
         "epochs": epochs,
         "task": task,
         "seed": seed,
+        "precision": precision,
         "accuracy": done.result.accuracy,
         "loss": done.result.loss,
         "passes": done.log.passes,
@@ -82,7 +87,7 @@ def table(rows: list[Row]) -> list[str]:
     """A line for each way: mean accuracy, and the difference from plain at the same epochs."""
     ways: dict[str, list[Row]] = {}
     for row in rows:
-        ways.setdefault(f"{row['way']}, {row['epochs']} epochs", []).append(row)
+        ways.setdefault(f"{row['way']}, {row['epochs']} epochs, {row['precision']}", []).append(row)
     scores: dict[str, dict[str, dict[int, float]]] = {}
     lines = ["| way | accuracy, % | difference from plain | runs | loss |",
              "|---|---:|---:|---:|---:|"]  # fmt: skip
@@ -91,7 +96,7 @@ def table(rows: list[Row]) -> list[str]:
             by_seed = scores.setdefault(way, {}).setdefault(row["task"], {})
             by_seed[row["seed"]] = row["accuracy"]
     for way, found in sorted(ways.items()):
-        plain = f"plain, {found[0]['epochs']} epochs"
+        plain = f"plain, {found[0]['epochs']} epochs, {found[0]['precision']}"
         held = differences(scores, way, [plain], {name: name for name in ways})
         mean, loss = (statistics.fmean(row[key] for row in found) for key in ("accuracy", "loss"))
         told = points(held[0]["difference"]) if held and way != plain else "–"
@@ -108,16 +113,17 @@ def main() -> None:
     parser.add_argument("--seeds", default="7,8")
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if strange := set(given.ways.split(";")) - set(WAYS):
         parser.error(f"no way is called {', '.join(strange)} (known: {'; '.join(WAYS)})")
     rows: list[Row] = json.loads(given.out.read_text()) if given.out.is_file() else []
-    keys = ("way", "task", "seed", "epochs")
+    keys = ("way", "task", "seed", "epochs", "precision")
     for seed in map(int, given.seeds.split(",")):
         for way in given.ways.split(";"):
             for task in given.tasks.split(","):
-                wanted = (way, task, seed, given.epochs)
+                wanted = (way, task, seed, given.epochs, given.precision)
                 if any(tuple(row[key] for key in keys) == wanted for row in rows):
                     continue
                 rows.append(row_of(*wanted))

@@ -85,7 +85,8 @@ Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu o
 Precision = Annotated[
     str,
     typer.Option(
-        help="Of forwards: fp32, or bf16, which is faster on a CPU with AMX. One search uses one; "
+        help="Of forwards: fp32, or bf16, which is faster on a CPU with AMX and many times slower "
+        "on one without AVX-512. One search uses one; "
         "a resumed run the one that it was begun in."
     ),
 ]

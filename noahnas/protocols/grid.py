@@ -23,7 +23,7 @@ def merged(out: Path, asked: Asked) -> Asked:
     """What is asked for now, together with what was asked for in `out` before.
 
     Raises:
-        RunError: if the runs there are of another backbone, space, budget, recipe or precision.
+        RunError: if the runs there are of another backbone, space, budget or recipe.
     """
     if not (out / GRID).is_file():
         return asked
@@ -72,7 +72,6 @@ def _base(settings: Settings) -> dict[str, Any]:
         "backbone": settings.backbone,
         "space": format_space(settings.space),
         "recipe": settings.recipe.to_dict(),
-        "precision": settings.precision,
         "on_error": settings.on_error,
     }
 

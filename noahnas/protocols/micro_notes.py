@@ -42,6 +42,10 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
             )
     bind = about["binding"]
     largest = "feasible" if bind["largest_feasible"] else "infeasible"
+    precisions: list[str] = list(about["precision"])
+    for name in precisions[1:]:
+        rows = ", ".join(f"{row} ({runs})" for row, runs in about["precision"][name].items())
+        yield f"Runs in {name}, the others in {precisions[0]}: {rows}."
     yield (
         f"The budget of {about['params']:,} parameters leaves out {1 - bind['share']:.1%} of "
         f"uniform draws ({bind['draws']} drawn); the largest arch is {largest}"

@@ -100,8 +100,8 @@ def _about(
 ) -> dict[str, Any]:
     settings = asked.settings
     bind = binding(space)
-    begun = (out / cell.name for cell in plan if (out / cell.name / "run.json").is_file())
-    runs = [RunDirectory(path).about for path in begun]
+    begun = [cell for cell in plan if (out / cell.name / "run.json").is_file()]
+    runs = [RunDirectory(out / cell.name).about for cell in begun]
     return {
         "backbone": settings.backbone,
         "digests": {
@@ -115,10 +115,19 @@ def _about(
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
         "tasks": list(tasks),
         "seeds": sorted({figure.seed for figure in asked.figures}),
-        "precision": sorted({run["precision"] for run in runs}),
+        "precision": _by_precision(zip(begun, runs, strict=True)),
         "device": sorted({run["device"] for run in runs}),
         "versions": versions(),
     }
+
+
+def _by_precision(begun: Iterable[tuple[Cell, Mapping[str, Any]]]) -> dict[str, dict[str, int]]:
+    """How many runs of each row are in each precision, the most common precision first."""
+    found: dict[str, dict[str, int]] = {}
+    for cell, about in begun:
+        rows = found.setdefault(about["precision"], {})
+        rows[cell.row.name] = rows.get(cell.row.name, 0) + 1
+    return dict(sorted(found.items(), key=lambda item: -sum(item[1].values())))
 
 
 def _groups(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
