@@ -43,7 +43,11 @@ WAYS: dict[str, Mapping[str, Any]] = {
     "rate 3e-3, smoothing .1": {"lr": 3e-3, "smoothing": 0.1},
     "batch 16, rate 5e-3": {"batch_size": 16, "lr": 5e-3},
     "batch 16, rate 2.5e-3": {"batch_size": 16, "lr": 2.5e-3},
+    "batch 16, rate 1e-2": {"batch_size": 16, "lr": 1e-2},
     "batch 32, rate 5e-3": {"batch_size": 32, "lr": 5e-3},
+    "batch 16, rate 5e-3, smoothing .1": {"batch_size": 16, "lr": 5e-3, "smoothing": 0.1},
+    "batch 8, rate 2.5e-3": {"batch_size": 8, "lr": 2.5e-3},
+    "batch 8, rate 5e-3": {"batch_size": 8, "lr": 5e-3},
 }
 Row = dict[str, Any]
 

@@ -49,7 +49,6 @@ class Cell:
     rates: tuple[tuple[str, float], ...] = ()  # cells that tried learning rates; the best is taken
     candidates: tuple[str, ...] = ()  # cells that trained an arch each; the best on val is taken
     place: str = ""  # where it stands, if not by task, row and seed
-    unlike: tuple[str, ...] = ()  # inputs that a run of it may have otherwise: the table tells them
 
     @property
     def name(self) -> str:

@@ -60,17 +60,14 @@ class Asked:
         return self.recipes[row.recipe] if row.recipe else self.settings.recipe
 
     def plan(self) -> list[Cell]:
-        """The cells of the figures and of what they need, in order.
-
-        A run keeps the precision in which it was begun; the table's notes tell which.
-        """
+        """The cells of the figures and of what they need, in order."""
         spaces: dict[str, Space] = {}
         cells: dict[str, Cell] = {}
         for figure in self.figures:
             if figure.task not in spaces:
                 spaces[figure.task] = bound(self.settings, figure.task)
             for cell in _cells(self, figure, spaces[figure.task]):
-                cells.setdefault(cell.name, replace(cell, unlike=("precision",)))
+                cells.setdefault(cell.name, cell)
         return list(cells.values())
 
 

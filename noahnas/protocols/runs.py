@@ -56,7 +56,7 @@ def run_cells(
         done = state(out / cell.name)
         with watch(cell, "done" if done == "done" else "", number, len(plan)) as report:
             try:
-                results[cell.name] = _run(out / cell.name, inputs, report, cell.unlike)
+                results[cell.name] = _run(out / cell.name, inputs, report)
             except TrainingError as e:
                 if not cell.inputs.held_out:
                     raise
@@ -82,7 +82,7 @@ def _ahead(
     todo = {cell.name: cell for cell in plan if cell.name not in results}
 
     def work(cell: Cell) -> tuple[Any, ...]:
-        return _run_apart, out / cell.name, cell.settled(out, results), cell.unlike
+        return _run_apart, out / cell.name, cell.settled(out, results)
 
     def ended(job: Job, found: Any) -> None:
         cell = todo[job.name]
@@ -103,10 +103,10 @@ def _ahead(
     return failed
 
 
-def _run_apart(path: Path, inputs: Inputs, unlike: Sequence[str]) -> dict[str, Any]:
+def _run_apart(path: Path, inputs: Inputs) -> dict[str, Any]:
     """What a worker does for a cell."""
     try:
-        return _run(path, inputs, silent, unlike)
+        return _run(path, inputs, silent)
     finally:
         release()
 
@@ -138,9 +138,9 @@ def check_begun(out: Path, plan: Sequence[Cell]) -> None:
             continue
         _check_order(path, cell, seeds)
         if all(name in done for name in cell.needs):
-            _check_inputs(path, cell.settled(out, done), cell.unlike)
+            _check_inputs(path, cell.settled(out, done))
         else:
-            _check_inputs(path, cell.inputs, {*cell.unlike, *cell.left_open})
+            _check_inputs(path, cell.inputs, cell.left_open)
     _check_digests(out, plan)
 
 
@@ -160,16 +160,16 @@ def state(path: Path) -> str:
     return "begun" if (path / "run.json").is_file() else "to do"
 
 
-def _run(path: Path, inputs: Inputs, report: Report, unlike: Sequence[str]) -> dict[str, Any]:
+def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
     if not (path / "run.json").is_file():
         return start(path, inputs, report)
-    _check_inputs(path, inputs, unlike)
+    _check_inputs(path, inputs)
     if state(path) == "done":  # its weights may lie elsewhere: a table needs none
         return RunDirectory.open(path).read_json("result.json", "data", "cost")
     return resume(path, report)
 
 
-def _check_inputs(path: Path, inputs: Inputs, but: Collection[str]) -> None:
+def _check_inputs(path: Path, inputs: Inputs, but: Collection[str] = ()) -> None:
     """Raise RunError unless a run was begun with these inputs; those in `but` are left out."""
     began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
     wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
