@@ -88,23 +88,30 @@ def row_of(way: str, task: str, seed: int, epochs: int, precision: str) -> Row:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """A line for each way: mean accuracy, and the difference from plain at the same epochs."""
+    """A line for each way: mean accuracy, and the difference from plain in that precision.
+
+    Plain is the one of the most epochs; pairs are those of a task and a seed that both have.
+    """
     ways: dict[str, list[Row]] = {}
-    for row in rows:
-        ways.setdefault(f"{row['way']}, {row['epochs']} epochs, {row['precision']}", []).append(row)
     scores: dict[str, dict[str, dict[int, float]]] = {}
-    lines = ["| way | accuracy, % | difference from plain | runs | loss |",
-             "|---|---:|---:|---:|---:|"]  # fmt: skip
-    for way, found in ways.items():
-        for row in found:
-            by_seed = scores.setdefault(way, {}).setdefault(row["task"], {})
-            by_seed[row["seed"]] = row["accuracy"]
-    for way, found in sorted(ways.items()):
-        plain = f"plain, {found[0]['epochs']} epochs, {found[0]['precision']}"
-        held = differences(scores, way, [plain], {name: name for name in ways})
+    plain: dict[str, str] = {}  # by precision
+    for row in sorted(rows, key=lambda row: (row["precision"], row["way"], row["epochs"])):
+        name = f"{row['way']}, {row['epochs']} epochs, {row['precision']}"
+        ways.setdefault(name, []).append(row)
+        scores.setdefault(name, {}).setdefault(row["task"], {})[row["seed"]] = row["accuracy"]
+        if row["way"] == "plain":
+            plain[row["precision"]] = name  # in the end that of the most epochs
+    lines = ["| way | accuracy, % | difference from plain | pairs | loss | passes |",
+             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    for name, found in ways.items():
+        base = plain[found[0]["precision"]]
+        held = differences(scores, name, [base], {way: way for way in ways})
         mean, loss = (statistics.fmean(row[key] for row in found) for key in ("accuracy", "loss"))
-        told = points(held[0]["difference"]) if held and way != plain else "–"
-        lines.append(f"| {way} | {100 * mean:.1f} | {told} | {len(found)} | {loss:.2f} |")
+        told = (points(held[0]["difference"]), held[0]["pairs"]) if name != base else ("–", "–")
+        passes = f"{found[0]['passes'] / 1000:.0f}k"
+        lines.append(
+            f"| {name} | {100 * mean:.1f} | {told[0]} | {told[1]} | {loss:.2f} | {passes} |"
+        )
     return lines
 
 
