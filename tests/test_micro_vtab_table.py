@@ -347,6 +347,8 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab-fifth") <= paper / 5
     assert cost("micro-vtab-short-search") == paper / 5
     assert cost("micro-vtab-twentieth") <= paper / 20
+    assert cost("micro-vtab-small-batch") <= paper / 20
+    assert cost("micro-vtab-small-batch-long") <= paper / 10
 
 
 def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_alike() -> None:

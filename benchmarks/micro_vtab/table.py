@@ -7,9 +7,9 @@ Parts, by default all but `vit-s`:
 
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
-- `recipes`  noah by the paper's recipe and by cheaper ones, and a random design retrained as these
-             are; a task of each group, 3 seeds
-- `fifth`    the same by a recipe that chooses no learning rate, one seed
+- `recipes`  noah by the paper's recipe and by cheaper ones, and a random design retrained as the
+             cheapest is; a task of each group, 3 seeds
+- `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
 - `cheaper`  the cheaper recipes on all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
 
@@ -37,8 +37,9 @@ ROWS = {
     "core": "adapter,lora,vpt,feasible,noah",
     "rest": "linear,full,max,middle,random",
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
-    "noah@micro-vtab-twentieth,feasible@micro-vtab-short-search",
-    "fifth": "noah@micro-vtab-fifth",
+    "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
+    "feasible@micro-vtab-small-batch",
+    "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
     "cheaper": "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
