@@ -19,6 +19,7 @@ from noahnas.files import SEAL, digest, own_bytes
 UNREAD = ("params", "distributions")  # of a trial, written for other tools: we keep archs
 BY_OTHERS = (2, 3, 9)  # operations that others may add: attributes of a study, notes on a trial
 GRACE = 30.0  # seconds after which a lock is taken from whoever holds it
+SETTLE = 0.5  # seconds in which others that saw the same may take it, too: the last one has it
 POLLS = (0.001, 0.005)  # seconds between two tries of a lock: first, at most
 
 
@@ -62,7 +63,8 @@ class SharedLock:
             if found != holder:
                 holder, since = found, time.monotonic()
             elif time.monotonic() - since > GRACE:
-                self._link.unlink(missing_ok=True)
+                self._take()
+                time.sleep(SETTLE)
             time.sleep(pause)
             pause = min(2 * pause, POLLS[1])
 
@@ -70,6 +72,13 @@ class SharedLock:
         """Let go, if this process holds it."""
         if self._holder() == self._me:
             self._link.unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        """Put this process in the place of whoever holds it, with no moment without a holder."""
+        ours = self._link.with_name(f"{self._link.name}.{self._me}")
+        with suppress(FileExistsError):  # left by a try that was interrupted
+            ours.symlink_to(self._me)
+        ours.replace(self._link)
 
     def _holder(self) -> str:
         """Who holds it; "" if nobody does."""

@@ -288,6 +288,40 @@ def test_a_lock_that_a_killed_process_left_is_taken_after_a_while(
     assert not (tmp_path / "s.lock").is_symlink()
 
 
+def test_of_many_that_wait_for_a_killed_process_one_takes_its_lock_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("noahnas.journal.GRACE", 1.0)
+    monkeypatch.setattr("noahnas.journal.SETTLE", 0.2)
+    path, count = tmp_path / "s", 12
+    holders: list[int] = []
+    most = []
+    real = SharedLock._holder
+
+    def slowly(lock: SharedLock) -> str:  # as on a file system of many machines
+        found = real(lock)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(SharedLock, "_holder", slowly)
+
+    def hold(number: int) -> None:
+        lock = SharedLock(path)
+        lock.acquire()
+        holders.append(number)
+        time.sleep(0.02)
+        most.append(len(holders))
+        holders.remove(number)
+        lock.release()
+
+    for _ in range(2):
+        SharedLock(path).acquire()  # and is never heard of again
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(hold, range(count)))
+    assert most == [1] * (2 * count)
+    assert [each.name for each in tmp_path.iterdir()] == []
+
+
 def test_no_error_ends_the_signs_of_life(tmp_path: Path) -> None:
     class Troubled(Study):
         noted = 0
