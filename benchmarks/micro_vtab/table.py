@@ -22,11 +22,16 @@ done in a checkout that has no runs of its own, so a campaign can move to anothe
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
+from typing import Any
+
+from noahnas.protocols.answers import MARGIN, points
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import DOCS, put
@@ -93,12 +98,32 @@ def publish(place: Path) -> None:
     """Write the answers to the README, and the report with its plots to docs/claims.md."""
     report = (place / "micro-vtab.md").read_text()
     _, _, body = report.partition("\n\n")  # the page has a title
-    answers = body.partition("## Answers\n\n")[2].partition("\n\n## ")[0]
-    put("../README.md", "micro-vtab", indent(answers, "  "))
+    told = json.loads((place / "micro-vtab.json").read_text())
+    put("../README.md", "micro-vtab", indent("\n".join(map("- {}".format, brief(told))), "  "))
     for plot in place.glob("*.png"):
         _copy(plot, DOCS / "claims" / plot.name)
         body = body.replace(f"![{plot.name}]({plot.name})", f"![{plot.stem}](claims/{plot.name})")
     put("claims.md", "table", body.strip())
+
+
+def brief(told: Mapping[str, Any]) -> list[str]:
+    """The two answers, a sentence for each row, and what a search may cost in one more."""
+    found = [row["sentence"] for key in ("singles", "feasible") for row in told["answers"][key]]
+    curve = told["curve"]
+    held = [row for row in curve["held"] if row["against"] == curve["reference"]] if curve else []
+    if held:
+        each = (
+            f"{row['row'].partition('@')[2] or told['about']['recipe']['name']}, "
+            f"{row['share']:.1%}: {points(row['difference'])}, {row['pairs']} pairs"
+            + (", kept" if row["keeps"] else "")
+            for row in sorted(held, key=lambda row: -row["difference"]["mean"])
+        )
+        paper = told["titles"][curve["reference"]]
+        found.append(
+            f"Cheaper recipes, by their share of its passes, less {paper} (*kept*: the interval lies "
+            f"above -{100 * MARGIN:.1f}): {'; '.join(each)}."
+        )
+    return found
 
 
 def keep(out: Path, place: Path) -> None:
