@@ -120,8 +120,8 @@ def brief(told: Mapping[str, Any]) -> list[str]:
         )
         paper = told["titles"][curve["reference"]]
         found.append(
-            f"Cheaper recipes, by their share of its passes, less {paper} (*kept*: the interval lies "
-            f"above -{100 * MARGIN:.1f}): {'; '.join(each)}."
+            f"Cheaper recipes, with their share of its passes, less {paper} "
+            f"(*kept*: the interval lies above -{100 * MARGIN:.1f}): {'; '.join(each)}."
         )
     return found
 
