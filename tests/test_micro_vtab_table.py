@@ -743,5 +743,11 @@ def test_the_curve_holds_recipes_against_the_dearest_and_the_table_s_own() -> No
         ("noah@t", "noah@p"): (False, 15),
         ("noah@t", "noah"): (False, 18),
     }
+    assert found["left_out"] == []
+    part = curve(rows | {"noah@t": {"t0": rows["noah@t"]["t0"]}}, costs, {n: n for n in rows})
+    assert part is not None
+    assert (list(part["points"]), part["left_out"]) == (["noah", "noah@p"], ["noah@t"])
+    assert part["points"]["noah@p"] == found["points"]["noah@p"]
+    assert {row["row"]: row["pairs"] for row in part["held"]} == {"noah": 15, "noah@t": 3}
     assert keeps({"difference": {"low": -0.0101}}) is False
     assert curve({"noah": rows["noah"]}, costs, {"noah": "NOAH"}) is None

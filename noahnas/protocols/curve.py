@@ -1,4 +1,4 @@
-"""Accuracy against passes: NOAH under several recipes, on tasks and seeds that all of them have."""
+"""Accuracy against passes: NOAH under several recipes, on tasks and seeds that they share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def curve(
     """Points of the recipes, and of the other rows that were run on the same tasks and seeds.
 
     Recipes are held against the dearest, and against the table's own, each on all the pairs that
-    both have; points are on those that all recipes have.
+    both have. Points are on the pairs of the dearest, so one that lacks some of them has no point;
+    unless all others do, where points are on what all have in common.
 
     Args:
         scores: by row.
@@ -34,13 +35,16 @@ def curve(
     """
     recipes = [name for name in scores if name.partition("@")[0] == CURVE]
     spent = {name: sum(costs[name][stage]["passes"] for stage in CHARGED) for name in scores}
-    common = _common(scores, recipes)
-    if len(recipes) < 2 or not common:
+    if len(recipes) < 2 or not _common(scores, recipes):
         return None
     reference = max(recipes, key=lambda name: spent[name])
+    whole = _common(scores, [reference])
+    shown = [name for name in recipes if _common(scores, [reference, name]) == whole]
+    shown = shown if len(shown) > 1 else recipes
+    common = _common(scores, shown)
     points = {}
     for name in sorted(scores, key=lambda name: spent[name]):
-        if name in recipes or _common(scores, [*recipes, name]) == common:
+        if _common(scores, [*shown, name]) == common:
             points[name] = {
                 "title": titles[name],
                 "recipe": name in recipes,
@@ -58,6 +62,7 @@ def curve(
                 held.append(found | {"sentence": _sentence(found, titles)})
     return {
         "reference": reference,
+        "left_out": [titles[name] for name in recipes if name not in points],
         "tasks": list(common),
         "seeds": sorted({seed for seeds in common.values() for seed in seeds}),
         "points": points,

@@ -46,6 +46,11 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
     for name in precisions[1:]:
         rows = ", ".join(f"{row} ({runs})" for row, runs in about["precision"][name].items())
         yield f"Runs in {name}, the others in {precisions[0]}: {rows}."
+    if told["curve"] and told["curve"]["left_out"]:
+        yield (
+            f"Not in the curve, as they lack tasks or seeds of its dearest recipe: "
+            f"{'; '.join(told['curve']['left_out'])}."
+        )
     yield (
         f"The budget of {about['params']:,} parameters leaves out {1 - bind['share']:.1%} of "
         f"uniform draws ({bind['draws']} drawn); the largest arch is {largest}"

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from noahnas.report.comparison_plots import INK, SIZE, saved, style_of, usage_maps
 
+WIDE, HIGH = 4.0, 0.45  # of a label of the curve: a factor of passes, and points of accuracy
+
 Told = Mapping[str, Any]
 
 
@@ -25,27 +27,37 @@ def plots(told: Told) -> dict[str, bytes]:
 
 
 def curve(told: Told) -> Figure:
-    """Accuracy against passes: recipes of the search joined by a line, other rows beside it."""
+    """Accuracy against passes; a line joins the recipes that are ahead of all cheaper ones."""
     found = told["curve"]
     figure = Figure(figsize=(7.4, 4.6), layout="constrained")
     ax = figure.subplots()
-    recipes = [point for point in found["points"].values() if point["recipe"]]
-    xs, ys = [p["passes"] for p in recipes], [100 * p["accuracy"]["mean"] for p in recipes]
-    ax.plot(xs, ys, color=style_of(0)[0], linewidth=1.4)
-    for point in found["points"].values():
+    front: list[tuple[float, float]] = []
+    for point in found["points"].values():  # from the cheapest on
+        x, mean = point["passes"], 100 * point["accuracy"]["mean"]
+        if point["recipe"] and (not front or mean > front[-1][1]):
+            front.append((x, mean))
+    ax.plot(*zip(*front, strict=True), color=style_of(0)[0], linewidth=1.4)
+    ordered = sorted(found["points"].values(), key=lambda point: -point["accuracy"]["mean"])
+    labels: list[tuple[float, float]] = []  # where they stand
+    for point in ordered:
         colour = style_of(0)[0] if point["recipe"] else style_of(7)[0]
         x, mean = point["passes"], 100 * point["accuracy"]["mean"]
         low, high = (point["accuracy"][end] for end in ("low", "high"))
         if low is not None:
             ax.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.7)
         ax.plot(x, mean, "o", color=colour, markersize=5 if point["recipe"] else 4)
+        at = mean
+        while any(max(x, near) < WIDE * min(x, near) and at > y - HIGH for near, y in labels):
+            at -= HIGH / 4
+        labels.append((x, at))
         ax.annotate(
             _label(point, told["about"]["recipe"]["name"]),
-            (x, mean),
+            (x, at),
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=SIZE - 1,
             color=INK,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0},
         )
     reference = found["points"][found["reference"]]["passes"]
     for share in (1 / 5, 1 / 20):
