@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -15,7 +16,7 @@ from noahnas.errors import NoahnasError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
-PLAIN = ("AVX2", "NO AVX")  # x86 without AVX-512, where PyTorch's products in bf16 are plain loops
+PLAIN = ("AVX2", "DEFAULT", "NO AVX")  # of x86 without AVX-512: products in bf16 are plain loops
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 @cache  # once is enough
 def _warn_where_slow() -> None:
-    if torch.backends.cpu.get_cpu_capability() in PLAIN:
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if x86 and torch.backends.cpu.get_cpu_capability() in PLAIN:
         logger.warning(
-            "on this processor, which has no AVX-512, bf16 takes many times as long as fp32; "
+            "on this processor, which has no AVX-512, bf16 is slower than fp32; "
             "use --precision fp32"
         )
 

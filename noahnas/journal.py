@@ -63,7 +63,7 @@ class SharedLock:
             if found != holder:
                 holder, since = found, time.monotonic()
             elif time.monotonic() - since > GRACE:
-                self._take()
+                self._take(holder)
                 time.sleep(SETTLE)
             time.sleep(pause)
             pause = min(2 * pause, POLLS[1])
@@ -73,12 +73,16 @@ class SharedLock:
         if self._holder() == self._me:
             self._link.unlink(missing_ok=True)
 
-    def _take(self) -> None:
-        """Put this process in the place of whoever holds it, with no moment without a holder."""
+    def _take(self, holder: str) -> None:
+        """Put this process in the place of a holder, with no moment without one."""
         ours = self._link.with_name(f"{self._link.name}.{self._me}")
-        with suppress(FileExistsError):  # left by a try that was interrupted
-            ours.symlink_to(self._me)
-        ours.replace(self._link)
+        try:
+            with suppress(FileExistsError):  # of a try whose answer was lost
+                ours.symlink_to(self._me)
+            if self._holder() == holder:
+                ours.replace(self._link)
+        finally:
+            ours.unlink(missing_ok=True)
 
     def _holder(self) -> str:
         """Who holds it; "" if nobody does."""

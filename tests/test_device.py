@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,11 +49,24 @@ def test_a_precision_is_chosen_by_name() -> None:
         choose_precision("fp23", CPU)
 
 
-@pytest.mark.parametrize(("able", "count"), [("AVX512", 0), ("DEFAULT", 0), ("AVX2", 1)])
+@pytest.mark.parametrize(
+    ("machine", "able", "count"),
+    [
+        ("x86_64", "AVX512", 0),
+        ("x86_64", "AVX2", 1),
+        ("AMD64", "DEFAULT", 1),
+        ("arm64", "DEFAULT", 0),
+    ],
+)
 def test_where_bf16_is_slow_a_warning_says_so_once(
-    able: str, count: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    machine: str,
+    able: str,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What a processor can do is mocked, as no test can choose its own."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: able)
     device._warn_where_slow.cache_clear()
     choose_precision("fp32", CPU)

@@ -749,5 +749,12 @@ def test_the_curve_holds_recipes_against_the_dearest_and_the_table_s_own() -> No
     assert (list(part["points"]), part["left_out"]) == (["noah", "noah@p"], ["noah@t"])
     assert part["points"]["noah@p"] == found["points"]["noah@p"]
     assert {row["row"]: row["pairs"] for row in part["held"]} == {"noah": 15, "noah@t": 3}
+    apart = {"noah": {"t1": rows["noah"]["t1"]}, "noah@t": rows["noah@t"]}
+    apart["noah@p"] = {"t0": rows["noah@p"]["t0"]}
+    beside = curve(apart, costs, {n: n for n in rows})
+    assert beside is not None
+    assert (list(beside["points"]), beside["left_out"]) == (["noah@t", "noah@p"], ["noah"])
+    del apart["noah@t"]
+    assert curve(apart, costs, {n: n for n in rows}) is None
     assert keeps({"difference": {"low": -0.0101}}) is False
     assert curve({"noah": rows["noah"]}, costs, {"noah": "NOAH"}) is None

@@ -33,7 +33,7 @@ def test_a_recipe_survives_run_json(name: str) -> None:
     assert recipe.name == name
 
 
-def test_the_default_is_the_recipe_of_a_twentieth_that_comes_nearest_to_the_paper_s() -> None:
+def test_the_default_is_micro_vtab_s_recipe_of_small_batches() -> None:
     cheap = Recipe.load("micro-vtab-small-batch")
     default = Recipe.load("default")
     assert replace(default, name=cheap.name, description=cheap.description) == cheap

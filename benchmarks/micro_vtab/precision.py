@@ -87,7 +87,9 @@ def main() -> None:
     for precision in ("bf16", OTHER):
         by_task: dict[str, dict[int, float]] = {}
         for name, each in found.items():
-            task, _, seed = name.split("/")
+            task, row, seed = name.split("/")
+            if row != given.row:
+                continue
             by_task.setdefault(task, {})[int(seed.removeprefix("seed-"))] = each[precision]
         scores[precision] = by_task
     (told,) = differences(scores, OTHER, ["bf16"], {name: name for name in scores})

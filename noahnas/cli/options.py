@@ -68,7 +68,7 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, micro-vtab (and "
-        "-tenth, -twentieth, -paper), or a YAML file.",
+        "-paper, -short-search, -small-batch and others of docs/protocols.md), or a YAML file.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
@@ -85,8 +85,8 @@ Device = Annotated[str, typer.Option(help="auto (a GPU when there is one), cpu o
 Precision = Annotated[
     str,
     typer.Option(
-        help="Of forwards: fp32, or bf16, which is faster on a CPU with AMX and many times slower "
-        "on one without AVX-512. One search uses one; "
+        help="Of forwards: fp32, or bf16, which is faster on a CPU with AMX and slower on one "
+        "without AVX-512. One search uses one; "
         "a resumed run the one that it was begun in."
     ),
 ]

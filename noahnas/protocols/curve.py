@@ -22,8 +22,8 @@ def curve(
     """Points of the recipes, and of the other rows that were run on the same tasks and seeds.
 
     Recipes are held against the dearest, and against the table's own, each on all the pairs that
-    both have. Points are on the pairs of the dearest, so one that lacks some of them has no point;
-    unless all others do, where points are on what all have in common.
+    both have. Points are on the pairs of the dearest, so a recipe that lacks some of them has none;
+    unless all others do: then they are on what it shares with the one that has the most of them.
 
     Args:
         scores: by row.
@@ -31,20 +31,20 @@ def curve(
         titles: of rows.
 
     Returns:
-        None unless several recipes have a task and seed in common.
+        None unless another recipe has a task and seed in common with the dearest.
     """
     recipes = [name for name in scores if name.partition("@")[0] == CURVE]
     spent = {name: sum(costs[name][stage]["passes"] for stage in CHARGED) for name in scores}
-    if len(recipes) < 2 or not _common(scores, recipes):
+    if len(recipes) < 2:
         return None
     reference = max(recipes, key=lambda name: spent[name])
-    whole = _common(scores, [reference])
-    shown = [name for name in recipes if _common(scores, [reference, name]) == whole]
-    shown = shown if len(shown) > 1 else recipes
-    common = _common(scores, shown)
+    shared = {name: _common(scores, [reference, name]) for name in recipes if name != reference}
+    common = max(shared.values(), key=lambda pairs: sum(map(len, pairs.values())))
+    if not common:
+        return None
     points = {}
     for name in sorted(scores, key=lambda name: spent[name]):
-        if _common(scores, [*shown, name]) == common:
+        if _within(common, scores[name]):
             points[name] = {
                 "title": titles[name],
                 "recipe": name in recipes,
@@ -57,12 +57,12 @@ def curve(
     for dear in dict.fromkeys((reference, CURVE)):
         for name in recipes:
             if spent[name] < spent.get(dear, 0):
-                (found,) = differences(scores, name, [dear], titles)
-                found |= {"share": spent[name] / spent[dear], "keeps": keeps(found)}
-                held.append(found | {"sentence": _sentence(found, titles)})
+                for found in differences(scores, name, [dear], titles):
+                    found |= {"share": spent[name] / spent[dear], "keeps": keeps(found)}
+                    held.append(found | {"sentence": _sentence(found, titles)})
     return {
         "reference": reference,
-        "left_out": [titles[name] for name in recipes if name not in points],
+        "left_out": [titles[name] for name in scores if name not in points],
         "tasks": list(common),
         "seeds": sorted({seed for seeds in common.values() for seed in seeds}),
         "points": points,
@@ -72,14 +72,17 @@ def curve(
 
 def _common(scores: Mapping[str, Scores], names: list[str]) -> dict[str, list[int]]:
     """Seeds of each task that all rows have."""
-    if not names:
-        return {}
     found = {}
     for task in scores[names[0]]:
         seeds = set.intersection(*(set(scores[name].get(task, {})) for name in names))
         if seeds:
             found[task] = sorted(seeds)
     return found
+
+
+def _within(common: Mapping[str, list[int]], scores: Scores) -> bool:
+    """Whether a row has all of these seeds."""
+    return all(set(seeds) <= set(scores.get(task, {})) for task, seeds in common.items())
 
 
 def _values(scores: Scores, common: Mapping[str, list[int]]) -> Any:

@@ -48,7 +48,7 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         yield f"Runs in {name}, the others in {precisions[0]}: {rows}."
     if told["curve"] and told["curve"]["left_out"]:
         yield (
-            f"Not in the curve, as they lack tasks or seeds of its dearest recipe: "
+            "Not in the curve, as they lack tasks or seeds of those that are: "
             f"{'; '.join(told['curve']['left_out'])}."
         )
     yield (

@@ -47,7 +47,7 @@ def curve(told: Told) -> Figure:
             ax.plot([x, x], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.7)
         ax.plot(x, mean, "o", color=colour, markersize=5 if point["recipe"] else 4)
         at = mean
-        while any(max(x, near) < WIDE * min(x, near) and at > y - HIGH for near, y in labels):
+        while any(max(x, o) < WIDE * min(x, o) and abs(at - y) < HIGH for o, y in labels):
             at -= HIGH / 4
         labels.append((x, at))
         ax.annotate(
