@@ -10,7 +10,7 @@ Parts, by default all but `vit-s`:
 - `recipes`  noah by the paper's recipe and by cheaper ones, and a random design retrained as the
              cheapest is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
-- `cheaper`  the cheaper recipes on all tasks, 3 seeds
+- `cheaper`  the cheapest recipe on all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
 
 Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
@@ -45,7 +45,7 @@ ROWS = {
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
     "feasible@micro-vtab-small-batch",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
-    "cheaper": "noah@micro-vtab-tenth,noah@micro-vtab-twentieth",
+    "cheaper": "noah@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
 ONLY = {  # options of a part
