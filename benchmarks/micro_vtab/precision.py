@@ -5,8 +5,9 @@
                                               [--row noah@micro-vtab-twentieth]
 
 Each winner of a row in `results/vit-nano` is retrained in fp32 as it was in bf16: the same design,
-images, seed and recipe, and tested once. Prints the paired differences, and writes them to
-benchmarks/results/micro_vtab_precision.json; what is done there is not done again.
+images, seed and recipe, and tested once. Accuracies are kept in
+benchmarks/results/micro_vtab_precision.json, where what is done is not done again; their paired
+difference is printed.
 """
 
 from __future__ import annotations

@@ -110,11 +110,11 @@ def table(rows: list[Row]) -> list[str]:
         base = plain.get(found[0]["precision"], name)
         held = differences(scores, name, [base], {way: way for way in ways})
         mean, loss = (statistics.fmean(row[key] for row in found) for key in ("accuracy", "loss"))
-        told = (points(held[0]["difference"]), held[0]["pairs"]) if name != base else ("–", "–")
+        told = "– | –"
+        if held and name != base:
+            told = f"{points(held[0]['difference'])} | {held[0]['pairs']}"
         passes = f"{found[0]['passes'] / 1000:.0f}k"
-        lines.append(
-            f"| {name} | {100 * mean:.1f} | {told[0]} | {told[1]} | {loss:.2f} | {passes} |"
-        )
+        lines.append(f"| {name} | {100 * mean:.1f} | {told} | {loss:.2f} | {passes} |")
     return lines
 
 

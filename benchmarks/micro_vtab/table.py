@@ -120,7 +120,7 @@ def brief(told: Mapping[str, Any]) -> list[str]:
         )
         paper = told["titles"][curve["reference"]]
         found.append(
-            f"Cheaper recipes, with their share of its passes, less {paper} "
+            f"Cheaper recipes less {paper}, with their share of its passes "
             f"(*kept*: the interval lies above -{100 * MARGIN:.1f}): {'; '.join(each)}."
         )
     return found
