@@ -96,14 +96,22 @@ def main() -> None:
 
 def publish(place: Path) -> None:
     """Write the answers to the README, and the report with its plots to docs/claims.md."""
-    report = (place / "micro-vtab.md").read_text()
-    _, _, body = report.partition("\n\n")  # the page has a title
-    told = json.loads((place / "micro-vtab.json").read_text())
-    put("../README.md", "micro-vtab", indent("\n".join(map("- {}".format, brief(told))), "  "))
     for plot in place.glob("*.png"):
         _copy(plot, DOCS / "claims" / plot.name)
+    for (page, section), text in sections(place).items():
+        put(page, section, text)
+
+
+def sections(place: Path) -> dict[tuple[str, str], str]:
+    """What the pages say of the table that lies at `place`, by page and section."""
+    _, _, body = (place / "micro-vtab.md").read_text().partition("\n\n")  # the page has a title
+    told = json.loads((place / "micro-vtab.json").read_text())
+    for plot in place.glob("*.png"):
         body = body.replace(f"![{plot.name}]({plot.name})", f"![{plot.stem}](claims/{plot.name})")
-    put("claims.md", "table", body.strip())
+    return {
+        ("../README.md", "micro-vtab"): indent("\n".join(map("- {}".format, brief(told))), "  "),
+        ("claims.md", "table"): body.strip(),
+    }
 
 
 def brief(told: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,60 @@
+"""What the pages claim of micro-VTAB is what the committed results say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "benchmarks/micro_vtab/results/vit-nano"
+
+
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    """The script that writes the pages."""
+    found = importlib.util.spec_from_file_location("table", ROOT / "benchmarks/micro_vtab/table.py")
+    assert found
+    assert found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_pages_say_what_the_table_says(table: ModuleType) -> None:
+    for (page, section), text in table.sections(KEPT).items():
+        begin, end = (f"<!-- {section}: {word} -->" for word in ("begin", "end"))
+        _, _, after = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(begin)
+        said, found, _ = after.partition(end)
+        assert found, f"{page} has no section {section}"
+        assert said.strip("\n") == text
+
+
+def test_the_table_is_of_the_committed_runs() -> None:
+    told = json.loads((KEPT / "micro-vtab.json").read_text())
+    assert told["rows"]
+    for row, found in told["rows"].items():
+        for task, scores in found["tasks"].items():
+            for seed, accuracy in scores["seeds"].items():
+                file = KEPT / task / row / f"seed-{seed}" / "result.json"
+                assert json.loads(file.read_text())["test"]["accuracy"] == accuracy, file
+
+
+def test_the_brief_names_each_recipe_once_the_best_first_and_which_keep(table: ModuleType) -> None:
+    told = json.loads((KEPT / "micro-vtab.json").read_text())
+    *answers, recipes = table.brief(told)
+    curve = told["curve"]
+    held = [row for row in curve["held"] if row["against"] == curve["reference"]]
+    assert len(answers) == len(told["answers"]["singles"]) + len(told["answers"]["feasible"])
+    each = recipes.partition("): ")[2].removesuffix(".").split("; ")
+    assert len(each) == len(held) > 0
+    shown = [float(text.split(": ")[1].split()[0]) for text in each]
+    assert shown == sorted(shown, reverse=True)
+    own = told["about"]["recipe"]["name"]
+    kept = {text.split(",")[0] for text in each if text.endswith(", kept")}
+    assert kept == {row["row"].partition("@")[2] or own for row in held if row["keeps"]}
+    told["curve"] = None
+    assert table.brief(told) == answers
