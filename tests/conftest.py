@@ -41,6 +41,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("noahnas")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share runs go to one process (`--dist loadgroup`), so that these are made once."""
+    for item in items:
+        for found in item._fixtureinfo.name2fixturedefs.values():  # type: ignore[attr-defined]
+            if found[-1].scope == "module" and found[-1].baseid == item.nodeid.partition("::")[0]:
+                item.add_marker(pytest.mark.xdist_group(found[-1].baseid))
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """A command that ends in this process leaves signals ignored; children would inherit that."""
