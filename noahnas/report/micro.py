@@ -119,7 +119,7 @@ def _rates(told: Told) -> Sheet:
     kinds = list(dict.fromkeys(kind for found in told["rates"].values() for kind in found))
 
     def chosen(found: Told | None) -> str:
-        return NONE if found is None else f"{found['chosen']:g}{'*' * found['at_edge']}"
+        return NONE if found is None else f"{found['chosen']}{'*' * found['at_edge']}"
 
     rows = [
         (task, *(chosen(found.get(kind)) for kind in kinds))
