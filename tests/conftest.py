@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
+from xdist.scheduler import LoadScopeScheduling
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
@@ -31,6 +33,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 FETCHED = cache_dir()  # the user's own cache: sets that were fetched there are tested, too
 os.environ["NOAHNAS_CACHE"] = tempfile.mkdtemp(prefix="noahnas-test-cache-")
 atexit.register(shutil.rmtree, os.environ["NOAHNAS_CACHE"], ignore_errors=True)
+SHARING = {
+    f"tests/{file.name}"
+    for file in Path(__file__).parent.glob("test_*.py")
+    if 'fixture(scope="module")' in file.read_text(encoding="utf-8")
+}
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
     "noahnas",
@@ -41,13 +48,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("noahnas")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share runs go to one process (`--dist loadgroup`), so that these are made once."""
-    for item in items:
-        for found in item._fixtureinfo.name2fixturedefs.values():  # type: ignore[attr-defined]
-            if found[-1].scope == "module" and found[-1].baseid == item.nodeid.partition("::")[0]:
-                item.add_marker(pytest.mark.xdist_group(found[-1].baseid))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file that shares runs go to one process, so that these are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in SHARING else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Instead of `--dist loadgroup`, which does nothing in pytest 9.2 with xdist 3.8."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
