@@ -60,7 +60,8 @@ def main() -> None:
     for result in results:
         print(row(result))
         del result["run"]
-        result["cost"]["supernet"].pop("reused", None)
+        for stage in result["cost"].values():
+            stage.pop("reused", None)  # a place of this machine
     first = results[0]
     print(f"binding: {first['binding']}\nspread: {first['spread']}")
     print(f"linear probe, test: {first['probe']['accuracy']:.1%}")
