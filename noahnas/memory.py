@@ -9,8 +9,8 @@ import ctypes
 import gc
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -43,6 +43,21 @@ def hold() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
         libc.mallopt(M_TRIM_THRESHOLD, HELD)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """What is there now, modules and their functions most of all, `release` leaves alone meanwhile.
+
+    There are a million such objects, and to look at them takes longer than a small training step;
+    around runs that follow each other, also as a decorator.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def release() -> None:

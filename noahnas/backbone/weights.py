@@ -84,7 +84,7 @@ def _vision_transformer(
     try:
         if kwargs.get("depth", 12) > len(held):
             raise ValueError(f"{kwargs['depth']} blocks of {len(held)} tensors")  # noqa: TRY301
-        given = {**kwargs, "num_classes": 0, "drop_path_rate": drop_path}
+        given = {**kwargs, "num_classes": 0, "drop_path_rate": drop_path, "weight_init": "skip"}
         with torch.device("meta"):
             needs = sum(weight.numel() for weight in VisionTransformer(**given).parameters())
         has = sum(math.prod(shape) for shape in held.values())

@@ -21,7 +21,7 @@ from noahnas.compare.retrained import (
 from noahnas.compare.searched import Floor, searched, searching_passes
 from noahnas.errors import NoahnasError, RunError, StrategyError
 from noahnas.loaded import Loaded, load, reload
-from noahnas.memory import release
+from noahnas.memory import release, settled
 from noahnas.pipeline import described
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
@@ -127,6 +127,7 @@ def _checked(out: Path, plan: Plan, loaded: Loaded, forgiving: bool) -> Plan:
 # --- the grid --------------------------------------------------------------------------------
 
 
+@settled()
 def _carried_out(
     run: RunDirectory, plan: Plan, loaded: Loaded, report: Report, workers: Workers | None
 ) -> Found:

@@ -12,7 +12,7 @@ from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, load_data
 from noahnas.errors import NoahnasError, RunError, TrainingError
 from noahnas.inputs import Inputs
-from noahnas.memory import release
+from noahnas.memory import release, settled
 from noahnas.pipeline import resume, start
 from noahnas.progress import Report, silent
 from noahnas.protocols.cells import Cell
@@ -27,6 +27,7 @@ Watch = Callable[[Cell, str, int, int], AbstractContextManager[Report]]  # and w
 After = Callable[[Cell, Path, Report], None]
 
 
+@settled()
 def run_cells(
     out: Path,
     plan: Sequence[Cell],
