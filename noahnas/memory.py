@@ -50,8 +50,11 @@ def settled() -> Iterator[None]:
     """What is there now, modules and their functions most of all, `release` leaves alone meanwhile.
 
     There are a million such objects, and to look at them takes longer than a small training step;
-    around runs that follow each other, also as a decorator.
+    around runs that follow each other, also as a decorator. Inside another one it does nothing.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
-from xdist.scheduler import LoadScopeScheduling
 
 from noahnas import Arch, Space, Supernet
 from noahnas.backbone import Backbone, load_backbone
@@ -36,7 +35,7 @@ atexit.register(shutil.rmtree, os.environ["NOAHNAS_CACHE"], ignore_errors=True)
 SHARING = {
     f"tests/{file.name}"
     for file in Path(__file__).parent.glob("test_*.py")
-    if 'fixture(scope="module")' in file.read_text(encoding="utf-8")
+    if 'scope="module"' in file.read_text(encoding="utf-8")
 }
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
@@ -48,18 +47,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("noahnas")
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file that shares runs go to one process, so that these are made once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file in SHARING else nodeid
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Instead of `--dist loadgroup`, which does nothing in pytest 9.2 with xdist 3.8."""
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file that shares runs go to one process, so that these are made once.
+
+    `--dist loadgroup`, which is for that, does nothing in pytest 9.2 with xdist 3.8.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in SHARING else nodeid
+
+    return ByFile(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from noahnas.backbone import load_backbone
 from noahnas.data import LoadOptions, Task, load_data
 from noahnas.errors import OutOfMemoryError
 from noahnas.evaluate import evaluate
-from noahnas.memory import halving
+from noahnas.memory import halving, release, settled
 from noahnas.supernet import State
 
 KEPT = """
@@ -190,3 +192,25 @@ print(before, held, rss())
     before, held, after = map(float, told.split())
     assert held - before > 100, told
     assert after - before < 0.2 * (held - before), told
+
+
+def test_what_is_there_before_runs_is_not_looked_at_and_what_they_make_is() -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.own = self
+
+    @settled()
+    def runs() -> None:
+        assert gc.get_freeze_count() > 0
+        with settled():
+            pass
+        assert gc.get_freeze_count() > 0  # of the outer one
+        gone = weakref.ref(Loop())
+        release()
+        assert gone() is None
+        raise KeyboardInterrupt
+
+    assert gc.get_freeze_count() == 0
+    with pytest.raises(KeyboardInterrupt):
+        runs()
+    assert gc.get_freeze_count() == 0

@@ -426,6 +426,29 @@ def test_a_recipe_may_have_its_epochs_chosen_on_val(folder: Path, tmp_path: Path
     assert cell["passes"]["retrain"] == 3 * 1000 * stage["epochs"]
 
 
+def test_candidates_without_a_supernet_take_the_chosen_rate_and_keep_their_epochs() -> None:
+    table = with_protocol(Recipe.load("micro-vtab"), epochs={"mixed": (2, 8)})
+    assert table.protocol
+    space = Space.load("micro-vtab")
+    settings = Settings(table, table.protocol, (), (0,), "vit-nano", 12, space)
+    plan = Asked(settings, (Figure("emoji", "alone", 0),), {}).plan()
+    results: dict[str, dict[str, Any]] = {
+        cell.name: {"val": {"accuracy": 0.5, "loss": 1.0}} for cell in plan if cell.inputs.held_out
+    }
+    best = next(cell for cell in plan if cell.inputs.recipe.retrain.epochs == 8).inputs.recipe
+    for name, tried in plan[-1].schedules:
+        if tried == Schedule(best.retrain.lr, 8):
+            results[name]["val"]["accuracy"] = 0.6
+        elif tried == Schedule(best.retrain.lr, 2):
+            results[name] = {"failed": "the loss is not finite"}
+    candidates = [cell for cell in plan if "/candidates/" in cell.name]
+    for cell in candidates:
+        stage = cell.best_recipe(results).retrain
+        assert (stage.lr, stage.epochs) == (best.retrain.lr, 10)
+    last = plan[-1].best_recipe(results).retrain
+    assert (len(candidates) > 1, last.lr, last.epochs) == (True, best.retrain.lr, 8)
+
+
 def with_protocol(recipe: Recipe, **changed: Any) -> Recipe:
     assert recipe.protocol
     return replace(recipe, protocol=replace(recipe.protocol, **changed))

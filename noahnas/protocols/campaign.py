@@ -14,7 +14,7 @@ from noahnas.errors import DataError, NoahnasError
 from noahnas.export import BEST
 from noahnas.files import json_text, sweep, write_atomic
 from noahnas.progress import Report, silent
-from noahnas.protocols.cells import Cell, best_schedule, scheduled
+from noahnas.protocols.cells import Cell
 from noahnas.protocols.designs import design, row_of
 from noahnas.protocols.grid import merged, remember
 from noahnas.protocols.micro import Asked, bound
@@ -147,8 +147,7 @@ def _settled(cell: Cell, done: Mapping[str, Any]) -> Cell:
     """The cell with the schedule that was chosen for it, if one has been."""
     if not cell.schedules or not all(name in done for name, _ in cell.schedules):
         return cell
-    recipe = scheduled(cell.inputs.recipe, best_schedule(cell.schedules, done))
-    return replace(cell, inputs=replace(cell.inputs, recipe=recipe))
+    return replace(cell, inputs=replace(cell.inputs, recipe=cell.best_recipe(done)))
 
 
 def check(asked: Asked) -> None:

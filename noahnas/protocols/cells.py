@@ -57,6 +57,7 @@ class Cell:
     schedules: tuple[tuple[str, Schedule], ...] = ()  # tried by these cells; the best is taken
     candidates: tuple[str, ...] = ()  # cells that trained an arch each; the best on val is taken
     place: str = ""  # where it stands, if not by task, row and seed
+    fixed_epochs: bool = False  # of the best schedule the rate alone is taken
 
     @property
     def name(self) -> str:
@@ -88,10 +89,21 @@ class Cell:
             inputs = replace(inputs, arch=Arch.from_dict(results[self.winner_of]["arch"]))
         if self.supernet_of:
             inputs = replace(inputs, supernet=str(out / self.supernet_of))
-        if self.schedules:
-            best = best_schedule(self.schedules, results)
-            inputs = replace(inputs, recipe=scheduled(inputs.recipe, best))
-        return inputs
+        return replace(inputs, recipe=self.best_recipe(results))
+
+    def best_recipe(self, results: Results) -> Recipe:
+        """Its recipe, with the schedule that the cells it needs have shown to be best.
+
+        Raises:
+            RunError: if no schedule could be trained with.
+        """
+        recipe = self.inputs.recipe
+        if not self.schedules:
+            return recipe
+        best = best_schedule(self.schedules, results)
+        if self.fixed_epochs:
+            best = replace(best, epochs=recipe.retrain.epochs)
+        return scheduled(recipe, best)
 
 
 def scheduled(recipe: Recipe, schedule: Schedule) -> Recipe:

@@ -247,8 +247,8 @@ def _like(recipe: Recipe, protocol: Protocol) -> Recipe:
     schedule = Schedule(recipe.retrain.lr, other.retrain.epochs)
     if own := [key for key in ("rates", "epochs") if getattr(protocol, key).get(MIXED)]:
         fault = f"and has protocol.{own[0]}.{MIXED}, too; leave one of them out"
-    elif not (other.protocol and other.protocol.rates.get(MIXED)):
-        fault = f"which has no protocol.rates.{MIXED}; name a recipe that has"
+    elif not (other.protocol and {**other.protocol.rates, **other.protocol.epochs}.get(MIXED)):
+        fault = f"which has no protocol.rates.{MIXED} and no epochs; name a recipe that has"
     elif _retraining(scheduled(other, schedule)) != _retraining(recipe):
         fault = "which retrains in another way; make retrain, retrain_on and retrain_from the same"
     if fault:
@@ -277,7 +277,6 @@ def _candidates(
     recipe = inputs.recipe
     stage = replace(recipe.retrain, epochs=min(ALONE_EPOCHS, recipe.retrain.epochs))
     short = replace(inputs, recipe=replace(recipe, retrain=stage), held_out=True)
-    rates = tuple((name, Schedule(tried.lr, stage.epochs)) for name, tried in schedules)
     searched = replace(inputs, space=space)
     train = passes(Cell(figure.task, row, figure.seed, searched))["supernet"]
     search = passes(Cell(figure.task, row, figure.seed, searched, supernet_of="it"))["search"]
@@ -289,8 +288,9 @@ def _candidates(
             row,
             figure.seed,
             replace(short, arch=arch),
-            schedules=rates,
+            schedules=schedules,
             place=f"{figure.task}/candidates{_suffix(row)}/seed-{figure.seed}/{i}",
+            fixed_epochs=True,
         )
         for i, arch in enumerate(candidates(space, figure.task, figure.seed, count))
     ]

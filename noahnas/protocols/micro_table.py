@@ -223,7 +223,11 @@ def _rates(
     """For each task and kind which schedules were tried on val, and which was chosen."""
     found: dict[str, dict[str, Any]] = {}
     for cell in asked.plan():
-        if not cell.schedules or _tag(cell.row.name) in found.get(cell.task, {}):
+        if (
+            not cell.schedules
+            or cell.fixed_epochs
+            or _tag(cell.row.name) in found.get(cell.task, {})
+        ):
             continue
         done = [(name, schedule) for name, schedule in cell.schedules if name in results]
         if len(done) < len(cell.schedules) and not (out / cell.name / "result.json").is_file():

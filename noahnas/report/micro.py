@@ -110,7 +110,7 @@ def _costs(told: Told) -> Sheet:
         rows.append((row["title"], *map(cost, stages[:-1]), cost(whole), cost(stages[-1])))
     return Sheet(
         "Passes (seconds), mean of a run",
-        ("", "supernet", "search", "retrain", "together", "choosing rates, a task"),
+        ("", "supernet", "search", "retrain", "together", "choosing, a task"),
         tuple(rows),
     )
 
@@ -125,9 +125,8 @@ def _rates(told: Told) -> Sheet:
         (task, *(chosen(found.get(kind)) for kind in kinds))
         for task, found in told["rates"].items()
     ]
-    return Sheet(
-        "Learning rates chosen on val (* an end of those tried)", ("", *kinds), tuple(rows)
-    )
+    title = "Chosen on val: learning rates (* an end of those tried), and epochs"
+    return Sheet(title, ("", *kinds), tuple(rows))
 
 
 ANSWERED = {
@@ -166,7 +165,7 @@ def _curve(told: Told) -> Sheet:
         for point in (curve["points"].values() if curve else ())
     ]
     over = f"{len(curve['tasks'])} tasks, seeds {curve['seeds']}" if curve else ""
-    head = ("", "passes", "share", "choosing rates", "accuracy, %")
+    head = ("", "passes", "share", "choosing, a task", "accuracy, %")
     return Sheet(f"Accuracy against passes, {over}", head, tuple(rows))
 
 
