@@ -43,6 +43,21 @@ def test_the_table_is_of_the_committed_runs() -> None:
                 assert json.loads(file.read_text())["test"]["accuracy"] == accuracy, file
 
 
+def test_under_other_recipes_search_is_held_against_chance_of_the_same_tasks_and_seeds() -> None:
+    told = json.loads((KEPT / "micro-vtab.json").read_text())
+    found = {row["against"]: row for row in told["answers"]["alike"]}
+    assert "feasible@micro-vtab-small-batch-epochs" in found
+    for chance, row in found.items():
+        noah = told["rows"][chance.replace("feasible", "noah")]["tasks"]
+        pairs = [
+            noah[task]["seeds"][seed] - accuracy
+            for task, scores in told["rows"][chance]["tasks"].items()
+            for seed, accuracy in scores["seeds"].items()
+        ]
+        assert row["pairs"] == len(pairs)
+        assert row["difference"]["mean"] == pytest.approx(sum(pairs) / len(pairs))
+
+
 def test_the_brief_names_each_recipe_once_the_best_first_and_which_keep(table: ModuleType) -> None:
     told = json.loads((KEPT / "micro-vtab.json").read_text())
     *answers, recipes = table.brief(told)

@@ -55,6 +55,13 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "answers": {
             "singles": differences(scores, SEARCHED, [s for s in SINGLES if s in rows], titles),
             "feasible": differences(scores, SEARCHED, ["feasible"], titles),
+            "alike": [
+                row
+                for label in asked.recipes
+                for noah, chance in [(f"{SEARCHED}@{label}", f"feasible@{label}")]
+                if noah in rows and chance in rows
+                for row in differences(scores, noah, [chance], titles)
+            ],
             "others": differences(scores, SEARCHED, others, titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),

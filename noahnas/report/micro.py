@@ -21,7 +21,8 @@ def sheets(told: Told) -> list[Sheet]:
 
 def sentences(told: Told) -> list[str]:
     """The answers, a sentence each."""
-    found = [row["sentence"] for key in ("singles", "feasible") for row in told["answers"][key]]
+    asked = ("singles", "feasible", "alike")
+    found = [row["sentence"] for key in asked for row in told["answers"][key]]
     curve = told["curve"]
     return found + [row["sentence"] for row in (curve["held"] if curve else ())]
 
@@ -132,6 +133,7 @@ def _rates(told: Told) -> Sheet:
 ANSWERED = {
     "singles": "NOAH less each single module at equal budget, points on test",
     "feasible": "NOAH less a random feasible architecture, points on test",
+    "alike": "NOAH less a random feasible architecture, under other recipes, points on test",
     "others": "NOAH less other rows, points on test",
 }
 
