@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from noahnas.report.comparison_plots import INK, SIZE, saved, style_of, usage_maps
 
+FAR = 0.05  # of accuracy; twice as far below all recipes a row is named and not drawn
 WIDE, HIGH = 4.0, 0.45  # of a label of the curve: a factor of passes, and points of accuracy
 
 Told = Mapping[str, Any]
@@ -38,6 +39,10 @@ def curve(told: Told) -> Figure:
             front.append((x, mean))
     ax.plot(*zip(*front, strict=True), color=style_of(0)[0], linewidth=1.4)
     ordered = sorted(found["points"].values(), key=lambda point: -point["accuracy"]["mean"])
+    recipes = [point["accuracy"]["mean"] for point in ordered if point["recipe"]]
+    floor = min(recipes) - 2 * max(max(recipes) - min(recipes), FAR)
+    below = [point for point in ordered if point["accuracy"]["mean"] < floor]
+    ordered = ordered[: len(ordered) - len(below)]
     labels: list[tuple[float, float]] = []  # where they stand
     for point in ordered:
         colour = style_of(0)[0] if point["recipe"] else style_of(7)[0]
@@ -76,7 +81,10 @@ def curve(told: Told) -> Figure:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, axis="y", alpha=0.2)
     seeds = ", ".join(map(str, found["seeds"]))
-    _caption(figure, told, f"{', '.join(found['tasks'])} · seeds {seeds} · bars: 95 % intervals")
+    text = f"{', '.join(found['tasks'])} · seeds {seeds} · bars: 95 % intervals"
+    for point in below:
+        text += f"\nfar below: {point['title']}, {100 * point['accuracy']['mean']:.1f} %"
+    _caption(figure, told, text)
     return figure
 
 
