@@ -60,7 +60,6 @@ WAYS: dict[str, Mapping[str, Any]] = {
         "dropout": 0.2,
     },
     "batch 16, rate 5e-3, mixup .2": {"batch_size": 16, "lr": 5e-3, "mixup": 0.2},
-    "batch 32, rate 5e-3": {"batch_size": 32, "lr": 5e-3},
     "batch 8, rate 2.5e-3": {"batch_size": 8, "lr": 2.5e-3},
 }
 DEFAULT = "batch 16, rate 5e-3, 16 epochs"  # as the recipe micro-vtab-small-batch retrains
