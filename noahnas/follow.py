@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from noahnas.errors import NoahnasError, RanksError, RunError, TrainingError
@@ -31,7 +32,7 @@ def follow(ranks: Ranks) -> None:
     nowhere = Path(os.devnull)
     while (job := ranks.share()) is not None:
         assert isinstance(job, Job)
-        loaded = loaded or load(job.inputs, silent)
+        loaded = replace(loaded or load(job.inputs, silent), inputs=job.inputs)
         for what, digest in loaded.digests().items():
             if digest != job.digests[what]:
                 raise RunError(f"process {ranks.rank}: the {what} is not that of process 0")

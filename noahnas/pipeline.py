@@ -1,4 +1,4 @@
-"""A whole run in its directory: supernet → search → retrain, each stage resumable.
+"""A whole run in its directory: supernet → search → (epochs →) retrain, each stage resumable.
 
 A run may also be a retraining alone, of a given arch, or a supernet alone, which others search.
 """
@@ -27,9 +27,14 @@ from noahnas.shared import agree
 from noahnas.space import Arch
 from noahnas.space.check import binding
 from noahnas.stages import (
+    EPOCHS,
     STAGES,
     SUPERNET,
+    best_epochs,
     cost_of_other,
+    epochs_name,
+    epochs_stage,
+    epochs_tried,
     identity,
     probe_stage,
     retrain_stage,
@@ -170,8 +175,16 @@ def _stages(
     else:
         arch, start = inputs.arch or Arch(), None
     write_atomic(run.path / "best.yaml", arch.to_yaml().encode())
+    chosen = inputs.recipe
+    if chosen.retrain_epochs and not inputs.held_out:
+        for n in chosen.retrain_epochs:
+            trial = partial(epochs_stage, run, loaded, arch, start, n, report, ranks)
+            stage(epochs_name(n), trial)
+        with reading(run.path / STAGES):
+            chosen = chosen.retrained_for(best_epochs(epochs_tried(chosen, done)))
     kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
-    stage("retrain", lambda: retrain_stage(run, loaded, arch, start, report, ranks), kept)
+    last = replace(loaded, inputs=replace(inputs, recipe=chosen))
+    stage("retrain", lambda: retrain_stage(run, last, arch, start, report, ranks), kept)
     if inputs.probe:
         stage("probe", lambda: probe_stage(loaded))
     with reading(run.path / STAGES):
@@ -199,10 +212,20 @@ def _common(loaded: Loaded, done: Mapping[str, Any]) -> dict[str, Any]:
         "seed": inputs.seed,
         "recipe": inputs.recipe.name,
         "full": inputs.full,
-        "cost": {
-            name: {key: found[key] for key in COSTS if key in found} for name, found in done.items()
-        },
+        "cost": _cost(done),
     }
+
+
+def _cost(done: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each stage; those that try a number of epochs are one."""
+    cost: dict[str, Any] = {}
+    for name, found in done.items():
+        own = {key: found[key] for key in COSTS if key in found}
+        if name.startswith(f"{EPOCHS}-"):
+            name, before = EPOCHS, cost.get(EPOCHS, {})
+            own = {key: value + before.get(key, 0) for key, value in own.items()}
+        cost[name] = own
+    return cost
 
 
 def _searched(loaded: Loaded, done: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +249,9 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
         "params_with_head": tested["tuned"] + tested["head"],
         "val" if inputs.held_out else "test": tested["result"],
     }
+    if tried := epochs_tried(inputs.recipe, done):
+        vals = {str(epochs): val for epochs, val in tried.items()}
+        result["epochs"] = {"taken": best_epochs(tried), "val": vals}
     if inputs.probe:
         result["probe"] = done["probe"]["result"]
     if inputs.test_every:

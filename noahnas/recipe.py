@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib.resources import files
@@ -46,8 +47,12 @@ class Stage:
     normalise: str = "backbone"  # mean and std: the backbone's own, imagenet or inception (½, ½)
 
     def of_epochs(self, epochs: int) -> Stage:
-        """The same stage in another number of epochs; its warm-up is a quarter of them at most."""
-        return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs // 4))
+        """The same stage in another number of epochs.
+
+        Its warm-up is as long, a quarter of them at most; of more epochs it has the same share.
+        """
+        warmup = math.ceil(self.warmup_epochs * max(1, epochs / self.epochs))
+        return replace(self, epochs=epochs, warmup_epochs=min(warmup, epochs // 4))
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,12 @@ class Recipe:
     search: Search = Search()
     retrain_on: str = "train+val"  # or train alone, as few-shot learning has it
     retrain_from: str = "backbone"  # new modules; or the weights that they have in the supernet
+    retrain_epochs: tuple[int, ...] = ()  # tried on val, the best are taken; () = retrain's
     protocol: Protocol | None = None
+
+    def retrained_for(self, epochs: int) -> Recipe:
+        """The same recipe with another number of epochs of retraining, and no others to try."""
+        return replace(self, retrain=self.retrain.of_epochs(epochs), retrain_epochs=())
 
     @classmethod
     def load(cls, name_or_path: str) -> Recipe:
@@ -121,6 +131,8 @@ class Recipe:
         for number in (recipe.trials, recipe.batch):
             if number < 1:
                 raise ValueError(f"recipe: trials and batch are at least 1, not {number}")
+        if any(epochs < 1 for epochs in recipe.retrain_epochs):
+            raise ValueError(f"recipe: retrain_epochs are at least 1, not {recipe.retrain_epochs}")
         rows = recipe.protocol.rows.values() if recipe.protocol else ()
         for stage in (recipe.supernet, recipe.retrain, *rows):
             _sound(stage)
@@ -192,7 +204,7 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
         case "float":
             return check.number(node, what)
         case "tuple[int, ...]":
-            return check.integers(node, what)
+            return check.integers(node, what, 1 if name == "retrain_epochs" else 0)
         case "Stage":
             return _record(check, node, Stage, what)
         case "Search":

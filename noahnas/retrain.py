@@ -48,6 +48,7 @@ def retrain(
     test_every: int = 0,
     split: str = "test",
     start: Mapping[str, Tensor] | None = None,
+    name: str = "retrain",
     ranks: Ranks = ALONE,
 ) -> Retrained | None:
     """Train `arch` on the pretrained backbone, and test it at the last epoch.
@@ -68,6 +69,7 @@ def retrain(
             "train".
         start: trained tensors of a supernet that has the arch: modules and head begin with its
             weights (`inherit`) and not with new ones.
+        name: of the stage, as `report` is told.
         ranks: the processes that train it together.
 
     Returns:
@@ -91,7 +93,7 @@ def retrain(
         task,
         task.data.train if on == "train" else merge(task.data.train, task.data.val),
         stage,
-        name="retrain",
+        name=name,
         plan=only(arch),
         seed=seed,
         checkpoint=checkpoint,

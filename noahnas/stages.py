@@ -1,5 +1,7 @@
 """The stages of a run: training the supernet, searching it, retraining the winner, the probe.
 
+A recipe may name several numbers of epochs; then the winner is first trained on train for each.
+
 Each does its work and returns what it measured; `noahnas.pipeline` says when.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
 from noahnas.ranks import ALONE, Ranks
+from noahnas.recipe import Recipe
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory, reading
 from noahnas.search import Evaluate, search
@@ -44,6 +47,7 @@ SUPERNET = "supernet.safetensors"
 JOURNAL = "study.journal"  # of a study that lies elsewhere, a copy when the search has ended
 WORKER = "worker.json"  # who this run is among those that share its study
 STAGES = "stages.json"  # what each finished stage measured
+EPOCHS = "epochs"  # what the choice of their number is called: each that is tried is a stage
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,12 @@ def identity(loaded: Loaded, space: Space) -> dict[str, Any]:
 
 
 def retrain_job(
-    loaded: Loaded, job: Job, checkpoint: Path, report: Report, ranks: Ranks
+    loaded: Loaded,
+    job: Job,
+    checkpoint: Path,
+    report: Report,
+    ranks: Ranks,
+    name: str = "retrain",
 ) -> Retrained | None:
     """Retrain a job's arch as inputs and recipe say; None on other ranks than 0."""
     assert job.arch is not None  # callers say so
@@ -265,8 +274,48 @@ def retrain_job(
             test_every=inputs.test_every,
             split="val" if inputs.held_out else "test",
             start=job.start,
+            name=name,
             ranks=ranks,
         )
+
+
+def epochs_stage(
+    run: RunDirectory,
+    loaded: Loaded,
+    arch: Arch,
+    start: Mapping[str, Tensor] | None,
+    epochs: int,
+    report: Report,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    """Train an arch on train for so many epochs, and score it on val; no weights are kept."""
+    recipe, name = loaded.inputs.recipe.retrained_for(epochs), epochs_name(epochs)
+    inputs = replace(loaded.inputs, recipe=recipe, held_out=True, test_every=0)
+    job = Job(inputs, loaded.digests(), arch, start)
+    ranks.share(job)
+    checkpoint = run.path / f"{name}.ckpt"
+    trained = retrain_job(replace(loaded, inputs=inputs), job, checkpoint, report, ranks, name)
+    assert trained is not None  # as this is rank 0
+    passes = trained.log.passes + trained.result.passes
+    return asdict(trained.log) | {"result": trained.result.to_dict(), "passes": passes}
+
+
+def epochs_name(epochs: int) -> str:
+    """The name of the stage that tries so many epochs."""
+    return f"{EPOCHS}-{epochs}"
+
+
+def epochs_tried(recipe: Recipe, done: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """What each number of epochs that a recipe names scored on val, if all are tried; else {}."""
+    names = {epochs: epochs_name(epochs) for epochs in recipe.retrain_epochs}
+    if not all(name in done for name in names.values()):
+        return {}
+    return {epochs: done[name]["result"] for epochs, name in names.items()}
+
+
+def best_epochs(tried: Mapping[int, Mapping[str, Any]]) -> int:
+    """Those of best accuracy on val; of equals those of the lower loss, then the fewer."""
+    return max(tried, key=lambda n: (tried[n]["accuracy"], -tried[n]["loss"], -n))
 
 
 def retrain_stage(

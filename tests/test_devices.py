@@ -29,6 +29,7 @@ policy: warm+mixed
 trials: 6
 batch: 3
 retrain: {epochs: EPOCHS, lr: 2.0e-3, batch_size: 61, warmup_epochs: 1, mixup: 0.2}
+retrain_epochs: [1, EPOCHS]
 """
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
 WEIGHTS = ("supernet.safetensors", "best.safetensors")
@@ -56,6 +57,7 @@ def told(run: Path) -> dict[str, Any]:
         "cost": cost,
         "test": result["test"]["accuracy"],
         "val": result["val"]["accuracy"],
+        "epochs": result["epochs"]["taken"],
     }
 
 

@@ -39,12 +39,13 @@ def test_the_default_is_micro_vtab_s_recipe_of_small_batches() -> None:
     assert replace(default, name=cheap.name, description=cheap.description) == cheap
 
 
-def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most() -> None:
+def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most_and_more_for_the_same_share() -> None:
     stage = Recipe.load("vtab-1k").supernet
     assert stage.warmup_epochs == 10
     assert stage.of_epochs(8).warmup_epochs == 2
     assert stage.of_epochs(2).warmup_epochs == 0
     assert stage.of_epochs(100).warmup_epochs == 10
+    assert stage.of_epochs(2000).warmup_epochs == 40
 
 
 def test_a_recipe_file_is_read() -> None:

@@ -142,7 +142,7 @@ def compare(
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),
-        recipe=replace(followed, trials=trials),
+        recipe=replace(followed, trials=trials, retrain_epochs=()),  # all winners alike
         split_seed=split_seed,
         on_error=on_error,
         device=device,

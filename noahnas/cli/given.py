@@ -33,7 +33,7 @@ def with_changes(
     if supernet_epochs:
         recipe = replace(recipe, supernet=recipe.supernet.of_epochs(supernet_epochs))
     if retrain_epochs:
-        recipe = replace(recipe, retrain=recipe.retrain.of_epochs(retrain_epochs))
+        recipe = recipe.retrained_for(retrain_epochs)
     if policy:
         fault = policy_fault(policy)
         if fault:

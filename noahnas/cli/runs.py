@@ -44,6 +44,7 @@ from noahnas.errors import NoahnasError
 if TYPE_CHECKING:
     from noahnas.progress import Report
     from noahnas.ranks import Ranks
+    from noahnas.recipe import Recipe
     from noahnas.space import Arch
 
 
@@ -194,7 +195,7 @@ def retrain(
 ) -> None:
     """Train one architecture on train + val and test it once, in a new run directory.
 
-    `noahnas retrain RUN --seed 1` repeats a run's winner with another seed;
+    `noahnas retrain RUN --seed 1` repeats a run's winner with another seed, for as many epochs;
     `noahnas retrain --arch my.yaml --data DIR --backbone NAME` trains an architecture of your own.
     """
     from noahnas.inputs import Inputs
@@ -216,6 +217,8 @@ def retrain(
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else _winner(run or Path())
     known = of.recipe if of and not recipe else Recipe.load(recipe or "default")
+    if run and not (recipe or arch or data or backbone):
+        known = _as_chosen(run, known)
     inputs = Inputs(
         data=data_of(data) if data else of.data if of else DEFAULT_DATA,
         backbone=file_of(backbone) if backbone else of.backbone if of else DEFAULT_BACKBONE,
@@ -290,6 +293,18 @@ def _winner(run: Path) -> Arch:
         return Arch.from_dict(found.about["inputs"].get("arch", {}))
     with reading(run / "stages.json"):
         return Arch.from_dict(found.read_json("stages.json", "search")["search"]["arch"])
+
+
+def _as_chosen(run: Path, recipe: Recipe) -> Recipe:
+    """A run's recipe with the number of epochs that it took, if it has tried several."""
+    from noahnas.rundir import RunDirectory, reading
+    from noahnas.stages import best_epochs, epochs_tried
+
+    if not recipe.retrain_epochs or not (run / "stages.json").is_file():
+        return recipe
+    with reading(run / "stages.json"):
+        tried = epochs_tried(recipe, RunDirectory(run).read_json("stages.json"))
+        return recipe.retrained_for(best_epochs(tried)) if tried else recipe
 
 
 def _new_out(name: str) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from noahnas.progress import Progress, Report
 
 UNIT = 1000  # passes in a step of the bar
-STAGES = ("supernet", "noise floor", "search", "retrain")  # whose steps are shares of a part
+# Stages whose steps are shares of a part.
+STAGES = ("supernet", "noise floor", "search", "epochs", "retrain")
 
 
 class Grid:
@@ -21,7 +22,8 @@ class Grid:
         """A report for a part of the work, of so many passes, which tells the whole instead."""
 
         def told(step: Progress) -> None:
-            share = step.done / max(step.total, 1) if step.stage in STAGES else 0.0
+            stage = step.stage.partition("-")[0]  # epochs-16 is one of the stage epochs
+            share = step.done / max(step.total, 1) if stage in STAGES else 0.0
             made = self._made + round(share * passes)
             note = f"{name} · {step.stage} {step.done}/{step.total} · {step.note}"
             total = max(1, self._total // UNIT)

@@ -217,7 +217,8 @@ def cells(settings: Settings, task: str, data: Callable[[int], str]) -> Iterator
     """
     recipe, protocol = settings.recipe, settings.protocol
     for row in settings.rows:
-        trained = recipe if row.searched else replace(recipe, retrain=protocol.rows[row.kind])
+        baseline = None if row.searched else protocol.rows[row.kind]
+        trained = replace(recipe, retrain=baseline, retrain_epochs=()) if baseline else recipe
         first = ""
         for seed in settings.seeds:
             inputs = Inputs(

@@ -11,7 +11,7 @@ from noahnas.compare.statistics import interval
 from noahnas.protocols.answers import MARGIN, Scores, differences, keeps, points
 
 CURVE = "noah"  # the row whose recipes make the curve
-CHARGED = ("supernet", "search", "retrain")
+CHARGED = ("supernet", "search", "epochs", "retrain")  # stages of a run that its row is charged
 
 
 def curve(

@@ -153,7 +153,7 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
     inputs = Inputs(
         data=f"{NAME}:{figure.task}",
         backbone=settings.backbone,
-        recipe=replace(recipe, retrain=stage, protocol=None),
+        recipe=replace(_own(recipe, row), retrain=stage, protocol=None),
         seed=figure.seed,
         on_error=settings.on_error,
         device=settings.device,
@@ -190,6 +190,11 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
         *needed,
         Cell(figure.task, row, figure.seed, inputs, supernet_of=name, schedules=schedules),
     ]
+
+
+def _own(recipe: Recipe, row: Row) -> Recipe:
+    """The recipe as a row follows it: baselines are trained as it says, and choose no epochs."""
+    return recipe if mixed(row) else replace(recipe, retrain_epochs=())
 
 
 def _tried(
@@ -250,7 +255,7 @@ def _like(recipe: Recipe, protocol: Protocol) -> Recipe:
     elif not (other.protocol and {**other.protocol.rates, **other.protocol.epochs}.get(MIXED)):
         fault = f"which has no protocol.rates.{MIXED} and no epochs; name a recipe that has"
     elif _retraining(scheduled(other, schedule)) != _retraining(recipe):
-        fault = "which retrains in another way; make retrain, retrain_on and retrain_from the same"
+        fault = "which retrains in another way; make all keys that begin with retrain the same"
     if fault:
         raise NoahnasError(
             f"the recipe '{recipe.name}' takes its learning rates from '{other.name}' "
@@ -260,7 +265,7 @@ def _like(recipe: Recipe, protocol: Protocol) -> Recipe:
 
 
 def _retraining(recipe: Recipe) -> tuple[Any, ...]:
-    return recipe.retrain, recipe.retrain_on, recipe.retrain_from
+    return recipe.retrain, recipe.retrain_on, recipe.retrain_from, recipe.retrain_epochs
 
 
 def _candidates(

@@ -12,7 +12,7 @@ from noahnas.compare.winners import usage
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.protocols.answers import Scores, differences, half_width
 from noahnas.protocols.cells import Cell, best_schedule
-from noahnas.protocols.curve import curve
+from noahnas.protocols.curve import CHARGED, curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
 from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
@@ -20,8 +20,6 @@ from noahnas.protocols.runs import finished
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
-
-CHARGED = ("supernet", "search", "retrain")  # stages of a run that its row is charged
 
 
 def summary(out: Path, asked: Asked) -> dict[str, Any]:

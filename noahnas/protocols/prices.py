@@ -25,7 +25,6 @@ from noahnas.protocols.rows import Row
 from noahnas.space import Arch
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, build, train
 
-STAGES = ("supernet", "spread", "search", "retrain")
 BATCHES = 3  # of a training that is timed, after one that is not
 EVALUATED = 256  # images
 
@@ -46,14 +45,20 @@ def passes(cell: Cell) -> dict[str, int]:
         found["search"] = recipe.trials * val
     both = recipe.retrain_on == "train+val" and not inputs.held_out
     images = train_images + (val if both else 0)
-    return found | {"retrain": PASSES_PER_TRAINING_IMAGE * images * recipe.retrain.epochs}
+    epochs = recipe.retrain.epochs
+    if recipe.retrain_epochs and not inputs.held_out:
+        tried = recipe.retrain_epochs
+        found["epochs"] = PASSES_PER_TRAINING_IMAGE * train_images * sum(tried) + val * len(tried)
+        epochs = max(tried)
+    return found | {"retrain": PASSES_PER_TRAINING_IMAGE * images * epochs}
 
 
 def seconds(cell: Cell, speeds: Mapping[str, float]) -> float:
     """An estimate of a cell's time, from `measured` seconds a pass."""
     found = passes(cell)
     training = found.get("supernet", 0) * speeds["mixed"]
-    training += found.get("retrain", 0) * speeds[_like(cell.row)]
+    alone = found.get("epochs", 0) + found.get("retrain", 0)
+    training += alone * speeds[_like(cell.row)]
     return training + (found.get("spread", 0) + found.get("search", 0)) * speeds["evaluation"]
 
 

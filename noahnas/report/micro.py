@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from noahnas.protocols.curve import CHARGED
 from noahnas.report.comparison import Sheet
 
 Told = Mapping[str, Any]
 NONE = "–"
-STAGES = ("supernet", "search", "retrain", "rates")
+STAGES = (*CHARGED, "rates")
 
 
 def sheets(told: Told) -> list[Sheet]:
@@ -111,7 +112,7 @@ def _costs(told: Told) -> Sheet:
         rows.append((row["title"], *map(cost, stages[:-1]), cost(whole), cost(stages[-1])))
     return Sheet(
         "Passes (seconds), mean of a run",
-        ("", "supernet", "search", "retrain", "together", "choosing, a task"),
+        ("", "supernet", "search", "choosing epochs", "retrain", "together", "choosing, a task"),
         tuple(rows),
     )
 

@@ -56,6 +56,8 @@ def _add_arch(table: Table, result: Mapping[str, Any]) -> None:
         table.add_row(f"val, {weights}", scores(result["val"]))
     if "front" in result:
         table.add_row("front, val", front_told(result["front"]))
+    if "epochs" in result:
+        table.add_row("epochs, on val", epochs_told(result["epochs"]))
     if "test" in result:
         table.add_row("test, retrained", scores(result["test"]))
 
@@ -96,6 +98,12 @@ def front_told(front: Mapping[str, Any]) -> str:
     )
     rows = [f"{t['accuracy']:.1%} at {t['cost']:,.6g} {front['axis']}" for t in front["trials"]]
     return "\n".join([told, *rows])
+
+
+def epochs_told(epochs: Mapping[str, Any]) -> str:
+    """How many epochs the winner was retrained for, and what it scored on val with each number."""
+    tried = ", ".join(f"{val['accuracy']:.1%} with {n}" for n, val in epochs["val"].items())
+    return f"{epochs['taken']} taken: {tried}"
 
 
 def scores(measured: Mapping[str, Any]) -> str:
