@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noahnas.protocols.curve import CHARGED
 from noahnas.report.comparison import Sheet
 
 Told = Mapping[str, Any]
 NONE = "–"
-STAGES = (*CHARGED, "rates")
+STAGES = ("supernet", "search", "epochs", "retrain", "rates")
 
 
 def sheets(told: Told) -> list[Sheet]:
