@@ -802,7 +802,7 @@ def test_the_curve_holds_recipes_against_the_dearest_and_the_table_s_own() -> No
     del rows["noah@p"]["t5"]
     stages = {"noah": 300, "noah@p": 1660, "noah@t": 83}
     costs: dict[str, Any] = {
-        name: {s: {"passes": count / 3} for s in ("supernet", "search", "retrain")}
+        name: {s: {"passes": count / 4} for s in ("supernet", "search", "epochs", "retrain")}
         | {"rates": {"passes": 0.0}}
         for name, count in stages.items()
     }
