@@ -31,6 +31,7 @@ from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
 from noahnas.protocols.grid import merged
 from noahnas.protocols.micro import Asked, Figure, rows_of, tasks_of
+from noahnas.protocols.prices import passes
 from noahnas.recipe import Recipe, parse_recipe
 
 from .conftest import invoke
@@ -356,6 +357,27 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab-small-batch") <= paper / 20
     assert cost("micro-vtab-small-batch-long") <= paper / 10
     assert cost("micro-vtab-small-batch-epochs") <= paper / 10  # with the more epochs
+
+
+def test_epochs_that_a_winner_tries_are_charged_and_baselines_try_none() -> None:
+    chosen = Recipe.load("micro-vtab-chosen-epochs")
+    table = Recipe.load("micro-vtab")
+    assert table.protocol
+    trying = replace(table, retrain_epochs=(2, 4))
+    settings = Settings(trying, table.protocol, (), (0,), "vit-nano", 12, Space.load("micro-vtab"))
+    names = ("noah@micro-vtab-chosen-epochs", "feasible", "lora")
+    figures = tuple(Figure("emoji", name, 0) for name in names)
+    plan = Asked(settings, figures, {"micro-vtab-chosen-epochs": chosen}).plan()
+    cost = {cell.row.name: passes(cell) for cell in plan if not cell.inputs.held_out}
+    tried = 3 * 800 * (16 + 32) + 2 * 200
+    found = {"search": 8000, "epochs": tried, "retrain": 3 * 1000 * 32}
+    assert cost["noah@micro-vtab-chosen-epochs"] == found
+    assert 24_000 + sum(found.values()) < 1_660_000 / 5  # with its supernet
+    assert cost["feasible"] == {"epochs": 3 * 800 * 6 + 2 * 200, "retrain": 3 * 1000 * 4}
+    assert cost["lora"] == {"retrain": 3 * 1000 * 30}
+    rates = [passes(cell) for cell in plan if cell.inputs.held_out]
+    assert rates
+    assert all(set(each) == {"retrain"} for each in rates)
 
 
 def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_alike() -> None:
