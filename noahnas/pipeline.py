@@ -41,6 +41,7 @@ from noahnas.stages import (
     search_stage,
     spread_stage,
     supernet_stage,
+    with_epochs_taken,
 )
 from noahnas.storage import file_of, opened, unmasked
 from noahnas.strategy import GROUP
@@ -181,7 +182,7 @@ def _stages(
             trial = partial(epochs_stage, run, loaded, arch, start, n, report, ranks)
             stage(epochs_name(n), trial)
         with reading(run.path / STAGES):
-            chosen = chosen.retrained_for(best_epochs(epochs_tried(chosen, done)))
+            chosen = with_epochs_taken(chosen, done)
     kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
     last = replace(loaded, inputs=replace(inputs, recipe=chosen))
     stage("retrain", lambda: retrain_stage(run, last, arch, start, report, ranks), kept)

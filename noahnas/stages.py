@@ -318,6 +318,12 @@ def best_epochs(tried: Mapping[int, Mapping[str, Any]]) -> int:
     return max(tried, key=lambda n: (tried[n]["accuracy"], -tried[n]["loss"], -n))
 
 
+def with_epochs_taken(recipe: Recipe, done: Mapping[str, Any]) -> Recipe:
+    """The recipe with the number of epochs that a run takes, if it has tried all it names."""
+    tried = epochs_tried(recipe, done)
+    return recipe.retrained_for(best_epochs(tried)) if tried else recipe
+
+
 def retrain_stage(
     run: RunDirectory,
     loaded: Loaded,

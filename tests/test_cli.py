@@ -23,11 +23,11 @@ import noahnas
 from noahnas import Arch, Space, diagnose
 from noahnas.__main__ import main
 from noahnas.cli import app
-from noahnas.cli.given import data_of
+from noahnas.cli.given import data_of, recipe_of
+from noahnas.cli.options import DEFAULT_DATA
 from noahnas.data.tasks import COUNTS
 from noahnas.export import Tuned
 from noahnas.files import read_sealed_json, sealed_json
-from noahnas.recipe import Recipe
 
 from .conftest import draw_images, invoke
 from .processes import ran
@@ -320,14 +320,20 @@ def test_without_options_it_counts_objects_on_the_embedded_vit_in_a_binding_spac
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["backbone"], told["data"], told["space"]) == ("vit-nano", "count", "demo")
-    assert (told["strategy"], told["recipe"]) == ("evolution", "default, changed")
+    assert (told["strategy"], told["recipe"]) == ("evolution", "demo, changed")
     assert told["params"] <= told["budget"] == 20_000
     assert not told["binding"]["largest_feasible"]
     assert told["probe"]["accuracy"] > 0.5  # eight classes
 
 
+def test_what_is_not_embedded_is_searched_by_the_default_recipe() -> None:
+    assert recipe_of(None, "photos").name == "default"
+    assert recipe_of(None, "digits").name == "demo"
+    assert recipe_of("vtab-1k", "digits").name == "vtab-1k"
+
+
 def test_the_default_search_costs_at_most_250_000_passes() -> None:
-    recipe = Recipe.load("default")
+    recipe = recipe_of(None, DEFAULT_DATA)
     train, val = COUNTS["train"], COUNTS["val"]
     supernet = 3 * train * recipe.supernet.epochs
     retrain = 3 * (train + val) * recipe.retrain.epochs

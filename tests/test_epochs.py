@@ -156,6 +156,15 @@ def test_a_winner_that_is_retrained_again_keeps_its_number_of_epochs(
     assert "epochs-4 4/4" in err  # other data may need others
 
 
+def test_a_diagnosis_trains_for_as_many_epochs_as_the_winner(run: Path) -> None:
+    code, _, err = invoke("diagnose", str(run), "--archs", "3")
+    assert code == 0, err
+    taken = told(run)["epochs"]["taken"]
+    logs = [json.loads(path.read_text()) for path in (run / "diagnose").glob("*.json")]
+    passes = {log["passes"] for log in logs if "passes" in log}
+    assert passes == {3 * IMAGES["train"] * taken, IMAGES["val"]}  # trained; scored as shared
+
+
 def test_an_option_for_epochs_leaves_nothing_to_try() -> None:
     recipe = with_changes(parse_recipe(TEXT, "r"), retrain_epochs=4)
     assert recipe.retrain_epochs == ()

@@ -26,17 +26,24 @@ def test_the_paper_s_recipe_holds_the_paper_s_numbers() -> None:
     assert paper.trials == 800
 
 
-@pytest.mark.parametrize("name", ["default", "vtab-1k", "few-shot", "domain-generalisation"])
+@pytest.mark.parametrize(
+    "name", ["default", "demo", "vtab-1k", "few-shot", "domain-generalisation"]
+)
 def test_a_recipe_survives_run_json(name: str) -> None:
     recipe = Recipe.load(name)
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.name == name
 
 
-def test_the_default_is_micro_vtab_s_recipe_of_small_batches() -> None:
-    cheap = Recipe.load("micro-vtab-small-batch")
-    default = Recipe.load("default")
-    assert replace(default, name=cheap.name, description=cheap.description) == cheap
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [("default", "micro-vtab-chosen-epochs"), ("demo", "micro-vtab-small-batch")],
+)
+def test_what_searches_follow_has_been_measured(name: str, measured: str) -> None:
+    """But for the protocol, which tells a table what to do."""
+    other = replace(Recipe.load(measured), protocol=None)
+    ours = replace(Recipe.load(name), name=other.name, description=other.description)
+    assert ours == other
 
 
 def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most_and_more_for_the_same_share() -> None:

@@ -82,7 +82,7 @@ def compare(
     backbone: Backbone = DEFAULT_BACKBONE,
     space: SpaceName = None,
     budget: Budget = None,
-    recipe: RecipeName = "default",
+    recipe: RecipeName = None,
     policy: Policy = None,
     supernet_epochs: Epochs = None,
     retrain_epochs: Epochs = None,
@@ -133,12 +133,12 @@ def compare(
     from dataclasses import replace
 
     from noahnas.cli.experiment import numbers, words
-    from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
+    from noahnas.cli.given import data_of, file_of, options_of, recipe_of, space_of, with_changes
     from noahnas.compare.plan import Plan, entrants_of
     from noahnas.inputs import Inputs
-    from noahnas.recipe import Recipe
 
-    followed = with_changes(Recipe.load(recipe), None, supernet_epochs, retrain_epochs, policy)
+    known = recipe_of(recipe, data)
+    followed = with_changes(known, None, supernet_epochs, retrain_epochs, policy)
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),

@@ -42,6 +42,14 @@ def with_changes(
     return recipe
 
 
+def recipe_of(name: str | None, data: str) -> Recipe:
+    """A recipe by name or path; without one, that of the data."""
+    from noahnas.cli.options import DEFAULT_RECIPE
+    from noahnas.recipe import Recipe
+
+    return Recipe.load(name or DEFAULT_RECIPE.get(data, "default"))
+
+
 def space_of(name: str, budget: str | None) -> Space:
     """A space by name or path, under the budget of an option if that is given."""
     from noahnas.space import Space

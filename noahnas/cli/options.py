@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
+DEFAULT_RECIPE = {"count": "demo", "digits": "demo"}  # of embedded data, for a look
 
 Out = Annotated[
     Path | None,
@@ -64,11 +65,12 @@ Policy = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--recipe",
-        help="Hyper-parameters: default, vtab-1k, few-shot, domain-generalisation, micro-vtab (and "
-        "-paper, -short-search, -small-batch and others of docs/protocols.md), or a YAML file.",
+        help="Hyper-parameters: default, demo (less than half of its cost), vtab-1k, few-shot, "
+        "domain-generalisation, micro-vtab (and -paper, -short-search, -small-batch and others of "
+        "docs/protocols.md), or a YAML file. [default: default; for embedded data demo]",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noahnas.cli.given import data_of, file_of, options_of, space_of, with_changes
+from noahnas.cli.given import data_of, file_of, options_of, recipe_of, space_of, with_changes
 from noahnas.cli.options import (
     DEFAULT_BACKBONE,
     DEFAULT_DATA,
@@ -57,7 +57,7 @@ def search(
     space: SpaceName = None,
     data: Data = DEFAULT_DATA,
     backbone: Backbone = DEFAULT_BACKBONE,
-    recipe: RecipeName = "default",
+    recipe: RecipeName = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Architectures to evaluate, instead of the recipe's.")
     ] = None,
@@ -131,12 +131,12 @@ def search(
         return
     from noahnas.inputs import Inputs
     from noahnas.pipeline import start
-    from noahnas.recipe import Recipe
     from noahnas.storage import absolute
 
     if study and not storage:
         raise BadParameter("it names a study in --storage", param_hint="--study")
-    followed = with_changes(Recipe.load(recipe), trials, supernet_epochs, retrain_epochs, policy)
+    known = recipe_of(recipe, data)
+    followed = with_changes(known, trials, supernet_epochs, retrain_epochs, policy)
     own = followed.search.options if strategy in (None, followed.search.strategy) else {}
     strategy = strategy or followed.search.strategy
     inputs = Inputs(
@@ -208,7 +208,6 @@ def retrain(
         with together(devices, nodes, kind) as ranks:
             _run(resume, lambda report: go_on(resume, report, ranks=ranks), as_json)
         return
-    from noahnas.recipe import Recipe
     from noahnas.rundir import RunDirectory
     from noahnas.space import Arch
 
@@ -216,7 +215,7 @@ def retrain(
         raise BadParameter("name a RUN, or an architecture with --arch FILE")
     of = Inputs.from_dict(RunDirectory.open(run).about["inputs"]) if run else None
     chosen = Arch.load(arch) if arch else _winner(run or Path())
-    known = of.recipe if of and not recipe else Recipe.load(recipe or "default")
+    known = of.recipe if of and not recipe else recipe_of(recipe, data or DEFAULT_DATA)
     if run and not (recipe or arch or data or backbone):
         known = _as_chosen(run, known)
     inputs = Inputs(
@@ -298,13 +297,12 @@ def _winner(run: Path) -> Arch:
 def _as_chosen(run: Path, recipe: Recipe) -> Recipe:
     """A run's recipe with the number of epochs that it took, if it has tried several."""
     from noahnas.rundir import RunDirectory, reading
-    from noahnas.stages import best_epochs, epochs_tried
+    from noahnas.stages import STAGES, with_epochs_taken
 
-    if not recipe.retrain_epochs or not (run / "stages.json").is_file():
+    if not (run / STAGES).is_file():
         return recipe
-    with reading(run / "stages.json"):
-        tried = epochs_tried(recipe, RunDirectory(run).read_json("stages.json"))
-        return recipe.retrained_for(best_epochs(tried)) if tried else recipe
+    with reading(run / STAGES):
+        return with_epochs_taken(recipe, RunDirectory(run).read_json(STAGES))
 
 
 def _new_out(name: str) -> Path:

@@ -19,7 +19,7 @@ from noahnas.loaded import Loaded, reload
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch, Space
-from noahnas.stages import STAGES, SUPERNET
+from noahnas.stages import STAGES, SUPERNET, with_epochs_taken
 from noahnas.strategy import TRIES
 from noahnas.study import Study
 from noahnas.typed import typed
@@ -95,7 +95,9 @@ def _diagnose(
     assert inputs.space  # the caller has looked
     folder.mkdir(exist_ok=True)
     sweep(folder)
-    stage = inputs.recipe.retrain.of_epochs(epochs) if epochs else inputs.recipe.retrain
+    with reading(run.path / STAGES):
+        retrain = with_epochs_taken(inputs.recipe, stages).retrain
+    stage = retrain.of_epochs(epochs) if epochs else retrain
     seeds = tuple(dict.fromkeys(seeds)) or (inputs.seed,)
     space = loaded.bound(inputs.space)
     net, task = loaded.supernet(space), loaded.fed(inputs.recipe.search)
