@@ -79,7 +79,6 @@ class Protocol:
     winner: str = "each-seed"  # whether each seed searches, or all retrain the first one's winner
     test_every: int = 10  # epochs, under the paper's protocol
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # tried on val, by kind
-    epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # each tried at each rate
     rates_from: str = ""  # the shipped recipe whose trials settle the learning rate of mixed rows
 
 
@@ -217,9 +216,6 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
         case "Mapping[str, tuple[float, ...]]":
             rows = check.mapping(node, what, (*ROWS, MIXED), "row")
             return {row: _rates(check, n, f"{what}.{row}") for row, n in rows.items()}
-        case "Mapping[str, tuple[int, ...]]":
-            rows = check.mapping(node, what, (*ROWS, MIXED), "row")
-            return {row: check.integers(n, f"{what}.{row}", 1) for row, n in rows.items()}
         case "Mapping[str, str]":
             return {key: _plain(check, n, f"{what}.{key}") for key, n in check.mapping(
                 node, what, known=None).items()}  # fmt: skip

@@ -26,7 +26,7 @@ from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
 from noahnas.protocols import campaign
 from noahnas.protocols.answers import differences, half_width, keeps, rectangle
-from noahnas.protocols.cells import Schedule, Settings, best_schedule, scheduled
+from noahnas.protocols.cells import Settings, at_rate, best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
 from noahnas.protocols.grid import merged
@@ -211,7 +211,7 @@ def test_a_learning_rate_is_chosen_by_val_alone(ran: Any) -> None:
         assert not (out / f"digits/rates/lora/lr-{rate}/best.safetensors").exists()
         scores[float(rate)] = found["val"]["accuracy"]
     best = max(scores, key=lambda rate: scores[rate])
-    assert told["rates"]["digits"]["lora"]["chosen"] == f"{best:g}"
+    assert told["rates"]["digits"]["lora"]["chosen"] == best
     assert told["rates"]["digits"]["lora"]["tried"] == {f"{r:g}": a for r, a in scores.items()}
     for seed in (0, 1):
         about = json.loads((out / f"digits/lora/seed-{seed}/run.json").read_text())
@@ -219,40 +219,34 @@ def test_a_learning_rate_is_chosen_by_val_alone(ran: Any) -> None:
     mixed = told["rates"]["digits"]["mixed"]["chosen"]
     for row in ("feasible", "random", "noah"):
         about = json.loads((out / f"digits/{row}/seed-1/run.json").read_text())
-        assert about["inputs"]["recipe"]["retrain"]["lr"] == float(mixed)
+        assert about["inputs"]["recipe"]["retrain"]["lr"] == mixed
 
 
 def test_a_higher_accuracy_does_not_choose_and_ties_go_to_the_lower_loss() -> None:
-    rates = {"a": 0.1, "b": 0.2, "c": 0.3}
-    schedules = tuple((name, Schedule(rate, 2)) for name, rate in rates.items())
+    rates = (("a", 0.1), ("b", 0.2), ("c", 0.3))
     results: dict[str, dict[str, Any]] = {
         "a": {"val": {"accuracy": 0.5, "loss": 1.0}, "test": {"accuracy": 0.9}},
         "b": {"val": {"accuracy": 0.6, "loss": 1.0}, "test": {"accuracy": 0.1}},
         "c": {"failed": "the loss is not finite"},
     }
-    assert best_schedule(schedules, results) == Schedule(0.2, 2)
+    assert best_rate(rates, results) == 0.2
     results["c"] = {"val": {"accuracy": 0.6, "loss": 0.9}}
-    assert best_schedule(schedules, results) == Schedule(0.3, 2)
-    results["c"] = results["b"]
-    assert best_schedule(schedules, results) == Schedule(0.2, 2)
-    shorter = (*schedules, ("d", Schedule(0.3, 1)))
-    assert best_schedule(shorter, results | {"d": results["b"]}) == Schedule(0.3, 1)
+    assert best_rate(rates, results) == 0.3
     with pytest.raises(NoahnasError, match="diverged with every learning rate"):
-        best_schedule(schedules[:1], {"a": {"failed": "no"}})
+        best_rate(rates[:1], {"a": {"failed": "no"}})
 
 
 def test_a_rate_is_judged_by_all_designs_that_were_trained_with_it() -> None:
-    low, high = Schedule(0.1, 2), Schedule(0.2, 2)
-    schedules = (("a0", low), ("a1", low), ("b0", high), ("b1", high))
+    rates = (("a0", 0.1), ("a1", 0.1), ("b0", 0.2), ("b1", 0.2))
     accuracies = {"a0": 0.6, "a1": 0.6, "b0": 0.9, "b1": 0.2}
     results: dict[str, dict[str, Any]] = {
         name: {"val": {"accuracy": accuracy, "loss": 1.0}} for name, accuracy in accuracies.items()
     }
-    assert best_schedule(schedules, results) == low
+    assert best_rate(rates, results) == 0.1
     results["b1"] = {"val": {"accuracy": 0.4, "loss": 1.0}}
-    assert best_schedule(schedules, results) == high
+    assert best_rate(rates, results) == 0.2
     results["b1"] = {"failed": "the loss is not finite"}
-    assert best_schedule(schedules, results) == low
+    assert best_rate(rates, results) == 0.1
 
 
 def test_rates_of_mixed_designs_are_tried_with_several_that_are_in_no_row(ran: Any) -> None:
@@ -356,7 +350,6 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab-twentieth") <= paper / 20
     assert cost("micro-vtab-small-batch") <= paper / 20
     assert cost("micro-vtab-small-batch-long") <= paper / 10
-    assert cost("micro-vtab-small-batch-epochs") <= paper / 10  # with the more epochs
 
 
 def test_epochs_that_a_winner_tries_are_charged_and_baselines_try_none() -> None:
@@ -390,85 +383,24 @@ def test_a_recipe_takes_its_learning_rate_from_the_trials_of_one_that_retrains_a
     settings = Settings(table, table.protocol, (), (0,), "vit-nano", 12, space)
     figure = Figure("emoji", f"noah@{short.name}", 0)
     plan = {cell.name: cell for cell in Asked(settings, (figure,), {short.name: short}).plan()}
-    trials = plan[figure.name].schedules
-    assert [tried.lr for _, tried in trials] == [r for r in (3e-3, 1e-2, 3e-2) for _ in range(3)]
-    name, first = trials[0]
+    trials = plan[figure.name].rates
+    assert [rate for _, rate in trials] == [rate for rate in (3e-3, 1e-2, 3e-2) for _ in range(3)]
+    name, rate = trials[0]
     assert name == "emoji/rates/mixed@micro-vtab-paper/lr-0.003/0"
-    assert plan[name].inputs.recipe == scheduled(replace(paper, protocol=None), first)
+    assert plan[name].inputs.recipe == at_rate(replace(paper, protocol=None), rate)
     assert plan[figure.name].inputs.recipe == replace(short, protocol=None)
     own = replace(short, protocol=replace(short.protocol, rates_from="micro-vtab"))
     own = replace(own, retrain=table.retrain)
     plan = {cell.name: cell for cell in Asked(settings, (figure,), {short.name: own}).plan()}
-    assert plan[figure.name].schedules[0][0] == "emoji/rates/mixed/lr-0.003/0"
+    assert plan[figure.name].rates[0][0] == "emoji/rates/mixed/lr-0.003/0"
     for unlike, fault in (
         (replace(short, retrain=replace(short.retrain, epochs=2)), "retrains in another way"),
         (replace(short, retrain_on="train"), "retrains in another way"),
         (with_protocol(short, rates_from="micro-vtab-tenth"), r"has no protocol\.rates\.mixed"),
-        (with_protocol(short, rates={"mixed": (1e-2,)}), r"has protocol\.rates\.mixed, too; leave"),
-        (with_protocol(short, epochs={"mixed": (2,)}), r"has protocol\.epochs\.mixed, too; leave"),
+        (with_protocol(short, rates={"mixed": (1e-2,)}), "leave one of them out"),
     ):
         with pytest.raises(NoahnasError, match=f"'{short.name}' takes its learning .*{fault}"):
             Asked(settings, (figure,), {short.name: unlike}).plan()
-
-
-def test_a_recipe_may_have_its_epochs_chosen_on_val(folder: Path, tmp_path: Path) -> None:
-    text = (
-        RECIPE.replace("name: small", "name: longer")
-        .replace("    lora: [1e-4, 2e-2]\n", "    lora: [1e-4, 2e-2]\n  epochs: {lora: [8, 1]}\n")
-        .replace("    mixed: [5e-3, 2e-2]\n    linear: [5e-3, 1e+30]\n", "")
-        .replace(
-            "lora: {epochs: 1, lr: 5e-3, batch_size: 64}",
-            "lora: {epochs: 8, lr: 5e-3, batch_size: 64, warmup_epochs: 3}",
-        )
-    )
-    (tmp_path / "longer.yaml").write_text(text)
-    words = ["--tasks", "digits", "--rows", f"lora@{tmp_path / 'longer.yaml'}", "--seeds", "0"]
-    code, printed, error = invoke(*command(folder, tmp_path / "out", *words, "--json"))
-    assert code == 0, error
-    told = json.loads(printed)["rates"]["digits"]["lora@longer"]
-    scores = {}
-    for rate in ("0.0001", "0.02"):
-        for epochs, warmup in ((1, 0), (8, 3)):
-            place = f"digits/rates/lora@longer/lr-{rate}-epochs-{epochs}"
-            stage = json.loads((tmp_path / "out" / place / "run.json").read_text())["inputs"]
-            stage = stage["recipe"]["retrain"]
-            assert (stage["epochs"], stage["warmup_epochs"]) == (epochs, warmup)
-            found = result(tmp_path / "out", place)
-            assert found["cost"]["retrain"]["passes"] == 3 * 800 * epochs
-            scores[f"{rate}, {epochs} epochs"] = found["val"]["accuracy"]
-    assert told["tried"] == scores
-    assert told["chosen"] == max(scores, key=lambda tried: scores[tried])
-    about = json.loads((tmp_path / "out/digits/lora@longer/seed-0/run.json").read_text())
-    stage = about["inputs"]["recipe"]["retrain"]
-    assert f"{stage['lr']:g}, {stage['epochs']} epochs" == told["chosen"]
-    code, printed, error = invoke(*command(folder, tmp_path / "out", *words, "--dry-run", "--json"))
-    assert code == 0, error
-    cell = json.loads(printed)["cells"]["digits/lora@longer/seed-0"]
-    assert (cell["lr"], cell["epochs"]) == (stage["lr"], stage["epochs"])
-    assert cell["passes"]["retrain"] == 3 * 1000 * stage["epochs"]
-
-
-def test_candidates_without_a_supernet_take_the_chosen_rate_and_keep_their_epochs() -> None:
-    table = with_protocol(Recipe.load("micro-vtab"), epochs={"mixed": (2, 8)})
-    assert table.protocol
-    space = Space.load("micro-vtab")
-    settings = Settings(table, table.protocol, (), (0,), "vit-nano", 12, space)
-    plan = Asked(settings, (Figure("emoji", "alone", 0),), {}).plan()
-    results: dict[str, dict[str, Any]] = {
-        cell.name: {"val": {"accuracy": 0.5, "loss": 1.0}} for cell in plan if cell.inputs.held_out
-    }
-    best = next(cell for cell in plan if cell.inputs.recipe.retrain.epochs == 8).inputs.recipe
-    for name, tried in plan[-1].schedules:
-        if tried == Schedule(best.retrain.lr, 8):
-            results[name]["val"]["accuracy"] = 0.6
-        elif tried == Schedule(best.retrain.lr, 2):
-            results[name] = {"failed": "the loss is not finite"}
-    candidates = [cell for cell in plan if "/candidates/" in cell.name]
-    for cell in candidates:
-        stage = cell.best_recipe(results).retrain
-        assert (stage.lr, stage.epochs) == (best.retrain.lr, 10)
-    last = plan[-1].best_recipe(results).retrain
-    assert (len(candidates) > 1, last.lr, last.epochs) == (True, best.retrain.lr, 8)
 
 
 def with_protocol(recipe: Recipe, **changed: Any) -> Recipe:
@@ -566,7 +498,7 @@ def test_workers_make_the_same_table(ran: Any, folder: Path) -> None:
         own = told["runs"][f"digits/{row}/seed-0"]
         for key in ("arch", "test"):
             assert mine["runs"][f"digits/{row}/seed-0"][key] == own[key]
-    assert mine["rates"]["digits"]["linear"]["diverged"] == ["1e+30"]
+    assert mine["rates"]["digits"]["linear"]["diverged"] == [1e30]
     assert mine["rates"]["digits"]["lora"] | {"seconds": 0} == told["rates"]["digits"]["lora"] | {
         "seconds": 0
     }
@@ -684,8 +616,8 @@ def test_a_rate_that_diverges_is_not_chosen(folder: Path, tmp_path: Path) -> Non
     code, printed, error = invoke(*words, "--json")
     assert code == 0, error
     told = json.loads(printed)
-    assert told["rates"]["digits"]["linear"]["chosen"] == "0.005"
-    assert told["rates"]["digits"]["linear"]["diverged"] == ["1e+30"]
+    assert told["rates"]["digits"]["linear"]["chosen"] == 5e-3
+    assert told["rates"]["digits"]["linear"]["diverged"] == [1e30]
 
 
 @pytest.mark.parametrize(
@@ -743,12 +675,6 @@ def test_learning_rates_of_a_recipe_are_read_and_faults_named() -> None:
     found = parse_recipe(RECIPE, "small.yaml").protocol
     assert found is not None
     assert found.rates["lora"] == (1e-4, 2e-2)
-    some = RECIPE.replace("  rates:", "  epochs: {mixed: [32, 16]}\n  rates:")
-    other = parse_recipe(some, "small.yaml").protocol
-    assert other is not None
-    assert other.epochs == {"mixed": (16, 32)}
-    with pytest.raises(NoahnasError, match=r"small.yaml:\d+:\d+: .*mixed must be at least 1"):
-        parse_recipe(some.replace("32, 16", "32, 0"), "small.yaml")
     with pytest.raises(NoahnasError, match=r"small.yaml:\d+:\d+: .*lora"):
         parse_recipe(RECIPE.replace("[1e-4, 2e-2]", "[quick]"), "small.yaml")
     with pytest.raises(NoahnasError, match="unknown row 'lara'"):

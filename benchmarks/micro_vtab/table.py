@@ -43,8 +43,7 @@ ROWS = {
     "rest": "linear,full,max,middle,random",
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
-    "noah@micro-vtab-small-batch-epochs,noah@micro-vtab-chosen-epochs,"
-    "feasible@micro-vtab-small-batch,feasible@micro-vtab-small-batch-epochs",
+    "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
     "cheaper": "noah@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
@@ -129,9 +128,8 @@ def brief(told: Mapping[str, Any]) -> list[str]:
         )
         paper = told["titles"][curve["reference"]]
         found.append(
-            f"Cheaper recipes less {paper}, with their share of its passes, choices of rates and "
-            f"epochs apart (*kept*: all of the interval above -{100 * MARGIN:.1f}): "
-            f"{'; '.join(each)}."
+            f"Cheaper recipes less {paper}, with their share of its passes, choices of rates "
+            f"apart (*kept*: all of the interval above -{100 * MARGIN:.1f}): {'; '.join(each)}."
         )
     return found
 

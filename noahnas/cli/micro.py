@@ -39,10 +39,10 @@ def micro_vtab(
     """micro-VTAB: is the searched design better than each module alone, and than chance?
 
     Ten small tasks in VTAB's groups (`noahnas data fetch micro-vtab`), on the embedded ViT, under a
-    budget that binds. Learning rates, and epochs where the recipe lists several, are chosen for
-    each task on val with the first seed. The same command goes on where it was stopped; with other
-    --tasks, --rows or --seeds and the same --out it adds to the table, which shows what is there
-    and names what is missing. Two processes can share the work by tasks.
+    budget that binds. Learning rates are chosen for each task on val with the first seed. The same
+    command goes on where it was stopped; with other --tasks, --rows or --seeds and the same --out
+    it adds to the table, which shows what is there and names what is missing. Two processes can
+    share the work by tasks.
 
     Prints tables and answers; writes micro-vtab.json, micro-vtab.md and plots to --out.
     """

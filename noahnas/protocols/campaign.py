@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from noahnas.errors import DataError, NoahnasError
 from noahnas.export import BEST
 from noahnas.files import json_text, sweep, write_atomic
 from noahnas.progress import Report, silent
-from noahnas.protocols.cells import Cell
+from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.designs import design, row_of
 from noahnas.protocols.grid import merged, remember
 from noahnas.protocols.micro import Asked, bound
@@ -114,8 +113,8 @@ def preview(out: Path, asked: Asked) -> dict[str, Any]:
             "passes": passes(cell),
             "seconds": round(seconds(cell, speeds), 1),
         }
-        | (_schedule(cell) if all(name in done for name, _ in cell.schedules) else {})
-        for cell in (_settled(cell, done) for cell in plan)
+        | ({"lr": best_rate(cell.rates, done)} if _chosen(cell, done) else {})
+        for cell in plan
     }
     todo = [cell for cell in cells.values() if cell["state"] != "done"]
     bind = binding(space)
@@ -136,18 +135,8 @@ def preview(out: Path, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _schedule(cell: Cell) -> dict[str, float]:
-    """What of its schedule was chosen."""
-    stage, tried = cell.inputs.recipe.retrain, [schedule for _, schedule in cell.schedules]
-    found: dict[str, float] = {"lr": stage.lr} if tried else {}
-    return found | ({"epochs": stage.epochs} if len({each.epochs for each in tried}) > 1 else {})
-
-
-def _settled(cell: Cell, done: Mapping[str, Any]) -> Cell:
-    """The cell with the schedule that was chosen for it, if one has been."""
-    if not cell.schedules or not all(name in done for name, _ in cell.schedules):
-        return cell
-    return replace(cell, inputs=replace(cell.inputs, recipe=cell.best_recipe(done)))
+def _chosen(cell: Cell, done: Mapping[str, Any]) -> bool:
+    return bool(cell.rates) and all(name in done for name, _ in cell.rates)
 
 
 def check(asked: Asked) -> None:

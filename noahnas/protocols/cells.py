@@ -37,14 +37,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """What of retraining may be chosen on val."""
-
-    lr: float  # peak learning rate
-    epochs: int
-
-
-@dataclass(frozen=True)
 class Cell:
     """One run: a row trained on a task with a seed."""
 
@@ -54,10 +46,9 @@ class Cell:
     inputs: Inputs
     winner_of: str = ""  # the cell whose winner this one retrains
     supernet_of: str = ""  # the cell whose supernet this one searches
-    schedules: tuple[tuple[str, Schedule], ...] = ()  # tried by these cells; the best is taken
+    rates: tuple[tuple[str, float], ...] = ()  # cells that tried learning rates; the best is taken
     candidates: tuple[str, ...] = ()  # cells that trained an arch each; the best on val is taken
     place: str = ""  # where it stands, if not by task, row and seed
-    fixed_epochs: bool = False  # of the best schedule the rate alone is taken
 
     @property
     def name(self) -> str:
@@ -67,20 +58,20 @@ class Cell:
     @property
     def needs(self) -> tuple[str, ...]:
         """Cells whose results decide its inputs."""
-        tried = (name for name, _ in self.schedules)
+        tried = (name for name, _ in self.rates)
         return tuple(name for name in (self.winner_of, *tried, *self.candidates) if name)
 
     @property
     def left_open(self) -> set[str]:
         """The inputs that those results decide."""
         arch = {"arch"} if self.winner_of or self.candidates else set()
-        return arch | ({"recipe"} if self.schedules else set())
+        return arch | ({"recipe"} if self.rates else set())
 
     def settled(self, out: Path, results: Results) -> Inputs:
         """Its inputs, now that the cells it needs are done.
 
         Raises:
-            RunError: if no schedule could be trained with, or no candidate.
+            RunError: if no learning rate could be trained with, or no candidate.
         """
         inputs = self.inputs
         if self.candidates:
@@ -89,55 +80,35 @@ class Cell:
             inputs = replace(inputs, arch=Arch.from_dict(results[self.winner_of]["arch"]))
         if self.supernet_of:
             inputs = replace(inputs, supernet=str(out / self.supernet_of))
-        return replace(inputs, recipe=self.best_recipe(results))
-
-    def best_recipe(self, results: Results) -> Recipe:
-        """Its recipe, with the schedule that the cells it needs have shown to be best.
-
-        Raises:
-            RunError: if no schedule could be trained with.
-        """
-        recipe = self.inputs.recipe
-        if not self.schedules:
-            return recipe
-        best = best_schedule(self.schedules, results)
-        if self.fixed_epochs:
-            best = replace(best, epochs=recipe.retrain.epochs)
-        return scheduled(recipe, best)
+        if self.rates:
+            inputs = replace(inputs, recipe=at_rate(inputs.recipe, best_rate(self.rates, results)))
+        return inputs
 
 
-def scheduled(recipe: Recipe, schedule: Schedule) -> Recipe:
-    """The recipe with another schedule of retraining."""
-    stage = recipe.retrain
-    if schedule.epochs != stage.epochs:
-        stage = stage.of_epochs(schedule.epochs)
-    return replace(recipe, retrain=replace(stage, lr=schedule.lr))
+def at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with another learning rate of retraining."""
+    return replace(recipe, retrain=replace(recipe.retrain, lr=rate))
 
 
-def best_schedule(schedules: Sequence[tuple[str, Schedule]], results: Results) -> Schedule:
-    """The schedule of best mean val accuracy; of equals that of the lower loss.
+def best_rate(rates: Sequence[tuple[str, float]], results: Results) -> float:
+    """The rate of best mean val accuracy; of equals that of the lower loss, then the lower rate.
 
-    Of equals in both the one of fewer epochs, then of the lower rate. One with which not every run
-    came to its end is none.
-
-    Args:
-        schedules: cells, each with what it tried.
-        results: theirs.
+    A rate at which not every run came to its end is none.
 
     Raises:
-        RunError: if there is none.
+        RunError: if there is no other.
     """
     scores = {}
-    for schedule in dict.fromkeys(schedule for _, schedule in schedules):
-        vals = [results[name].get("val") for name, of in schedules if of == schedule]
+    for rate in dict.fromkeys(rate for _, rate in rates):
+        vals = [results[name].get("val") for name, of in rates if of == rate]
         if all(vals):
             means = (fmean(val[key] for val in vals if val) for key in ("accuracy", "loss"))
             accuracy, loss = means
-            scores[schedule] = (accuracy, -loss, -schedule.epochs, -schedule.lr)
+            scores[rate] = (accuracy, -loss, -rate)
     if not scores:
-        told = "; ".join(str(results[name].get("failed")) for name, _ in schedules)
+        told = "; ".join(str(results[name].get("failed")) for name, _ in rates)
         raise RunError(f"training diverged with every learning rate tried: {told}")
-    return max(scores, key=lambda schedule: scores[schedule])
+    return max(scores, key=lambda rate: scores[rate])
 
 
 def best_arch(candidates: Sequence[str], results: Results) -> Arch:

@@ -14,7 +14,7 @@ from noahnas.backbone import load_backbone
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.errors import NoahnasError, unknown
 from noahnas.inputs import Inputs
-from noahnas.protocols.cells import Cell, Schedule, Settings, scheduled
+from noahnas.protocols.cells import Cell, Settings, at_rate
 from noahnas.protocols.designs import (
     ALONE_EPOCHS,
     KINDS,
@@ -163,20 +163,20 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
         probe=False,
     )
     needed = _tried(figure, row, inputs, space, recipe, settings)
-    schedules = tuple((cell.name, _schedule(cell.inputs.recipe)) for cell in needed)
+    rates = tuple((cell.name, cell.inputs.recipe.retrain.lr) for cell in needed)
     if row.kind == "alone":
-        needed += _candidates(figure, row, inputs, space, schedules)
-        names = tuple(cell.name for cell in needed[len(schedules) :])
-        cell = Cell(figure.task, row, figure.seed, inputs, schedules=schedules, candidates=names)
+        needed += _candidates(figure, row, inputs, space, rates)
+        names = tuple(cell.name for cell in needed[len(rates) :])
+        cell = Cell(figure.task, row, figure.seed, inputs, rates=rates, candidates=names)
         return [*needed, cell]
     if not row.searched:
         inputs = replace(inputs, arch=design(row, space, figure.task, figure.seed))
-        return [*needed, Cell(figure.task, row, figure.seed, inputs, schedules=schedules)]
+        return [*needed, Cell(figure.task, row, figure.seed, inputs, rates=rates)]
     first = settings.protocol.seeds[0]
     if protocol and protocol.winner == "first-seed" and figure.seed != first:
         needed = _cells(asked, replace(figure, seed=first), space)
         winner = needed[-1].name
-        cell = Cell(figure.task, row, figure.seed, inputs, winner_of=winner, schedules=schedules)
+        cell = Cell(figure.task, row, figure.seed, inputs, winner_of=winner, rates=rates)
         return [*needed, cell]
     supernet = Row(f"supernet{_suffix(row)}", "supernet")
     # Retraining is not the supernet's concern: another learning rate there leaves it as it is.
@@ -188,7 +188,7 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
     name = needed[-1].name
     return [
         *needed,
-        Cell(figure.task, row, figure.seed, inputs, supernet_of=name, schedules=schedules),
+        Cell(figure.task, row, figure.seed, inputs, supernet_of=name, rates=rates),
     ]
 
 
@@ -200,7 +200,7 @@ def _own(recipe: Recipe, row: Row) -> Recipe:
 def _tried(
     figure: Figure, row: Row, inputs: Inputs, space: Space, recipe: Recipe, settings: Settings
 ) -> list[Cell]:
-    """Cells for each schedule tried: the first seed, trained on train, scored on val.
+    """Cells for each learning rate tried: the first seed, trained on train, scored on val.
 
     Raises:
         NoahnasError: if they are to be another recipe's, which has none or retrains otherwise.
@@ -210,51 +210,35 @@ def _tried(
         recipe = _like(recipe, recipe.protocol)
         suffix = "" if recipe == settings.recipe else f"@{_label(recipe)}"
         inputs = replace(inputs, recipe=replace(recipe, protocol=None))
-    if not recipe.protocol:
-        return []
-    rates = recipe.protocol.rates.get(rated(row), ())
-    epochs = recipe.protocol.epochs.get(rated(row), ())
-    own = _schedule(inputs.recipe)
-    each = [Schedule(r, e) for r in rates or (own.lr,) for e in epochs or (own.epochs,)]
+    rates = recipe.protocol.rates.get(rated(row), ()) if recipe.protocol else ()
     label = f"rates/{rated(row)}{suffix}"
     kind = "feasible" if mixed(row) else row.kind
     seed = settings.protocol.seeds[0]
-    archs = tried(row, space, figure.task, seed) if rates or epochs else ()
+    archs = tried(row, space, figure.task, seed) if rates else ()
     return [
         Cell(
             figure.task,
             Row(label, kind),
             seed,
             replace(
-                inputs,
-                recipe=scheduled(inputs.recipe, schedule),
-                seed=seed,
-                arch=arch,
-                held_out=True,
+                inputs, recipe=at_rate(inputs.recipe, rate), seed=seed, arch=arch, held_out=True
             ),
-            place=f"{figure.task}/{label}/lr-{schedule.lr:g}"
-            + (f"-epochs-{schedule.epochs}" if epochs else "")
-            + (f"/{i}" if len(archs) > 1 else ""),
+            place=f"{figure.task}/{label}/lr-{rate:g}" + (f"/{i}" if len(archs) > 1 else ""),
         )
-        for schedule in each
+        for rate in rates
         for i, arch in enumerate(archs)
     ]
-
-
-def _schedule(recipe: Recipe) -> Schedule:
-    return Schedule(recipe.retrain.lr, recipe.retrain.epochs)
 
 
 def _like(recipe: Recipe, protocol: Protocol) -> Recipe:
     """The recipe whose trials settle this one's rate: it must retrain alike, but for the rate."""
     other = Recipe.load(protocol.rates_from)
     fault = ""
-    schedule = Schedule(recipe.retrain.lr, other.retrain.epochs)
-    if own := [key for key in ("rates", "epochs") if getattr(protocol, key).get(MIXED)]:
-        fault = f"and has protocol.{own[0]}.{MIXED}, too; leave one of them out"
-    elif not (other.protocol and {**other.protocol.rates, **other.protocol.epochs}.get(MIXED)):
-        fault = f"which has no protocol.rates.{MIXED} and no epochs; name a recipe that has"
-    elif _retraining(scheduled(other, schedule)) != _retraining(recipe):
+    if protocol.rates.get(MIXED):
+        fault = f"and has protocol.rates.{MIXED}, too; leave one of them out"
+    elif not (other.protocol and other.protocol.rates.get(MIXED)):
+        fault = f"which has no protocol.rates.{MIXED}; name a recipe that has"
+    elif _retraining(at_rate(other, recipe.retrain.lr)) != _retraining(recipe):
         fault = "which retrains in another way; make all keys that begin with retrain the same"
     if fault:
         raise NoahnasError(
@@ -273,7 +257,7 @@ def _candidates(
     row: Row,
     inputs: Inputs,
     space: Space,
-    schedules: tuple[tuple[str, Schedule], ...],
+    rates: tuple[tuple[str, float], ...],
 ) -> list[Cell]:
     """Designs that are trained alone on train for a few epochs and scored on val.
 
@@ -293,9 +277,8 @@ def _candidates(
             row,
             figure.seed,
             replace(short, arch=arch),
-            schedules=schedules,
+            rates=rates,
             place=f"{figure.task}/candidates{_suffix(row)}/seed-{figure.seed}/{i}",
-            fixed_epochs=True,
         )
         for i, arch in enumerate(candidates(space, figure.task, figure.seed, count))
     ]

@@ -24,13 +24,13 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         "tuned, head excluded."
     )
     yield (
-        "Learning rates, and epochs where a recipe lists several, are those of best val accuracy "
-        f"for each task, trained with seed {first} on train alone; designs of several modules "
-        f"share the one that is best on average for {TRIED} random feasible designs."
+        f"Learning rates are those of best val accuracy for each task, trained with seed {first} "
+        "on train alone; designs of several modules share the one that is best on average for "
+        f"{TRIED} random feasible designs."
     )
     yield (
         "Random search and NOAH of one seed search the same supernet; it is charged to each. "
-        "Choosing learning rates and epochs is charged apart."
+        "Choosing learning rates is charged apart."
     )
     followed = {"": asked.settings.recipe} | dict(asked.recipes)
     for label, recipe in followed.items():
@@ -64,7 +64,7 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
             "average."
         )
     edge = [
-        f"{task} {kind} {found['chosen']}"
+        f"{task} {kind} {found['chosen']:g}"
         for task, kinds in told["rates"].items()
         for kind, found in kinds.items()
         if found["at_edge"]

@@ -11,7 +11,7 @@ from typing import Any
 from noahnas.compare.winners import usage
 from noahnas.data.micro_vtab import GROUPS, TASKS
 from noahnas.protocols.answers import Scores, differences, half_width
-from noahnas.protocols.cells import Cell, best_schedule
+from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.curve import CHARGED, curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
@@ -225,35 +225,27 @@ def _tag(name: str) -> str:
 def _rates(
     out: Path, asked: Asked, results: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """For each task and kind which schedules were tried on val, and which was chosen."""
+    """For each task and kind what was tried on val, and what was chosen."""
     found: dict[str, dict[str, Any]] = {}
     for cell in asked.plan():
-        if (
-            not cell.schedules
-            or cell.fixed_epochs
-            or _tag(cell.row.name) in found.get(cell.task, {})
-        ):
+        if not cell.rates or _tag(cell.row.name) in found.get(cell.task, {}):
             continue
-        done = [(name, schedule) for name, schedule in cell.schedules if name in results]
-        if len(done) < len(cell.schedules) and not (out / cell.name / "result.json").is_file():
+        done = [(name, rate) for name, rate in cell.rates if name in results]
+        if len(done) < len(cell.rates) and not (out / cell.name / "result.json").is_file():
             continue  # more are to be tried
-        tried = list(dict.fromkeys(schedule for _, schedule in cell.schedules))
-        runs = {s: [name for name, schedule in cell.schedules if schedule == s] for s in tried}
-        whole = [s for s in tried if all(name in results for name in runs[s])]
-        chosen = best_schedule([(name, s) for name, s in done if s in whole], results)
+        tried = list(dict.fromkeys(rate for _, rate in cell.rates))
+        runs = {r: [name for name, rate in cell.rates if rate == r] for r in tried}
+        whole = [rate for rate in tried if all(name in results for name in runs[rate])]
+        chosen = best_rate([(name, rate) for name, rate in done if rate in whole], results)
         costs = [results[name]["cost"]["retrain"] for name, _ in done]
-        rates = [schedule.lr for schedule in tried]
-        named = {s: f"{s.lr:g}" for s in tried}
-        if len({s.epochs for s in tried}) > 1:
-            named = {s: f"{s.lr:g}, {s.epochs} epochs" for s in tried}
         found.setdefault(cell.task, {})[_tag(cell.row.name)] = {
             "tried": {
-                named[s]: statistics.fmean(results[n]["val"]["accuracy"] for n in runs[s])
-                for s in whole
+                f"{rate:g}": statistics.fmean(results[n]["val"]["accuracy"] for n in runs[rate])
+                for rate in whole
             },
-            "diverged": [named[s] for s in tried if s not in whole],
-            "chosen": named[chosen],
-            "at_edge": len(set(rates)) > 1 and chosen.lr in (min(rates), max(rates)),
+            "diverged": [rate for rate in tried if rate not in whole],
+            "chosen": chosen,
+            "at_edge": len(tried) > 1 and chosen in (tried[0], tried[-1]),
             "passes": sum(cost["passes"] for cost in costs),
             "seconds": sum(cost["seconds"] for cost in costs),
         }

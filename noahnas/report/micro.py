@@ -111,7 +111,7 @@ def _costs(told: Told) -> Sheet:
         rows.append((row["title"], *map(cost, stages[:-1]), cost(whole), cost(stages[-1])))
     return Sheet(
         "Passes (seconds), mean of a run",
-        ("", "supernet", "search", "choosing epochs", "retrain", "together", "choosing, a task"),
+        ("", "supernet", "search", "epochs", "retrain", "together", "choosing rates, a task"),
         tuple(rows),
     )
 
@@ -120,13 +120,13 @@ def _rates(told: Told) -> Sheet:
     kinds = list(dict.fromkeys(kind for found in told["rates"].values() for kind in found))
 
     def chosen(found: Told | None) -> str:
-        return NONE if found is None else f"{found['chosen']}{'*' * found['at_edge']}"
+        return NONE if found is None else f"{found['chosen']:g}{'*' * found['at_edge']}"
 
     rows = [
         (task, *(chosen(found.get(kind)) for kind in kinds))
         for task, found in told["rates"].items()
     ]
-    title = "Chosen on val: learning rates (* an end of those tried), and epochs"
+    title = "Learning rates chosen on val (* an end of those tried)"
     return Sheet(title, ("", *kinds), tuple(rows))
 
 
@@ -167,7 +167,7 @@ def _curve(told: Told) -> Sheet:
         for point in (curve["points"].values() if curve else ())
     ]
     over = f"{len(curve['tasks'])} tasks, seeds {curve['seeds']}" if curve else ""
-    head = ("", "passes", "share", "choosing, a task", "accuracy, %")
+    head = ("", "passes", "share", "choosing rates", "accuracy, %")
     return Sheet(f"Accuracy against passes, {over}", head, tuple(rows))
 
 
