@@ -30,6 +30,7 @@ from noahnas.files import json_text, write_atomic
 from noahnas.protocols.answers import Scores, differences, points
 from noahnas.protocols.campaign import carry_out, preview
 from noahnas.protocols.cells import Settings, protocol_of
+from noahnas.protocols.curve import CHARGED
 from noahnas.protocols.micro import Asked, Figure, order, tasks_of
 from noahnas.recipe import Recipe, Search
 from noahnas.rundir import versions
@@ -43,7 +44,6 @@ OUT = Path(__file__).parents[1] / "results" / "micro_vtab_changes.json"
 KEPT = Path(__file__).parent / "results" / "vit-nano"
 SPACES = Path(__file__).parent / "spaces"
 BASE = "micro-vtab-twentieth"
-PASSES = ("supernet", "search", "retrain")
 SIDES = ("searched", "feasible")
 Told = dict[str, dict[str, Any]]  # of each change: what its searches and the random designs gave
 
@@ -125,7 +125,7 @@ def measured(change: Change, table: Mapping[str, Any]) -> dict[str, Any]:
         found[side] = {
             "accuracy": {task: each["seeds"] for task, each in told["tasks"].items() if each},
             "params": told["params"],
-            "passes": {stage: told["cost"][stage]["passes"] for stage in PASSES},
+            "passes": {stage: told["cost"][stage]["passes"] for stage in CHARGED},
         }
     return found
 
