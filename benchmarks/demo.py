@@ -1,8 +1,8 @@
-"""The default search by each strategy, on one shared supernet, with what its task allows to learn.
+"""The search without options by each strategy, on one supernet, with what its task allows to learn.
 
     python benchmarks/demo.py [--out FILE.json] [--work DIR] [--seed N]
 
-Trains the default supernet once (in the run of `evolution`), hands it to `random`, `tpe` and `nni`
+Trains the supernet once (in the run of `evolution`), hands it to `random`, `tpe` and `nni`
 by `--supernet`, and writes every run's result. Each run is a real `noahnas search`; a run that is
 there already is not repeated. Takes about six minutes on one core.
 """

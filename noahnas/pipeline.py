@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from noahnas import epochs
 from noahnas.errors import RunError
 from noahnas.evaluate import latency
 from noahnas.export import BEST, load_trained
@@ -27,21 +28,16 @@ from noahnas.shared import agree
 from noahnas.space import Arch
 from noahnas.space.check import binding
 from noahnas.stages import (
-    EPOCHS,
     STAGES,
     SUPERNET,
-    best_epochs,
     cost_of_other,
-    epochs_name,
     epochs_stage,
-    epochs_tried,
     identity,
     probe_stage,
     retrain_stage,
     search_stage,
     spread_stage,
     supernet_stage,
-    with_epochs_taken,
 )
 from noahnas.storage import file_of, opened, unmasked
 from noahnas.strategy import GROUP
@@ -180,9 +176,9 @@ def _stages(
     if chosen.retrain_epochs and not inputs.held_out:
         for n in chosen.retrain_epochs:
             trial = partial(epochs_stage, run, loaded, arch, start, n, report, ranks)
-            stage(epochs_name(n), trial)
+            stage(epochs.name_of(n), trial)
         with reading(run.path / STAGES):
-            chosen = with_epochs_taken(chosen, done)
+            chosen = epochs.as_taken(chosen, done)
     kept = "" if inputs.held_out else BEST  # of a rate that was tried no weights are kept
     last = replace(loaded, inputs=replace(inputs, recipe=chosen))
     stage("retrain", lambda: retrain_stage(run, last, arch, start, report, ranks), kept)
@@ -222,8 +218,8 @@ def _cost(done: Mapping[str, Any]) -> dict[str, Any]:
     cost: dict[str, Any] = {}
     for name, found in done.items():
         own = {key: found[key] for key in COSTS if key in found}
-        if name.startswith(f"{EPOCHS}-"):
-            name, before = EPOCHS, cost.get(EPOCHS, {})
+        if name.startswith(f"{epochs.EPOCHS}-"):
+            name, before = epochs.EPOCHS, cost.get(epochs.EPOCHS, {})
             own = {key: value + before.get(key, 0) for key, value in own.items()}
         cost[name] = own
     return cost
@@ -250,9 +246,9 @@ def _result(loaded: Loaded, arch: Arch, done: Mapping[str, Any]) -> dict[str, An
         "params_with_head": tested["tuned"] + tested["head"],
         "val" if inputs.held_out else "test": tested["result"],
     }
-    if tried := epochs_tried(inputs.recipe, done):
-        vals = {str(epochs): val for epochs, val in tried.items()}
-        result["epochs"] = {"taken": best_epochs(tried), "val": vals}
+    if vals := epochs.tried(inputs.recipe, done):
+        by_number = {str(number): val for number, val in vals.items()}
+        result["epochs"] = {"taken": epochs.best(vals), "val": by_number}
     if inputs.probe:
         result["probe"] = done["probe"]["result"]
     if inputs.test_every:

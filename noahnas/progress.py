@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """How far a stage has come."""
 
-    stage: str  # "images", "supernet", "search", "retrain"
+    stage: str  # "images", "supernet", "search", "epochs-16", "retrain"
     done: int  # images, epochs or trials
     total: int
     note: str  # "loss 0.52"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib.resources import files
@@ -17,6 +16,7 @@ from noahnas.typed import typed
 
 ROWS = ("linear", "full", "vpt-deep", "adapter", "lora")  # baselines; noah is the search
 MIXED = "mixed"  # architectures of several modules, searched or not
+CHANGED = ", changed"  # after a recipe's name
 SHARES = ("drop_path", "dropout", "smoothing", "erase")  # keys in [0, 1)
 WORDS: dict[str, Sequence[str]] = {  # keys that take one of a few words
     "normalise": tuple(MEANS),
@@ -51,7 +51,7 @@ class Stage:
 
         Its warm-up is as long, a quarter of them at most; of more epochs it has the same share.
         """
-        warmup = math.ceil(self.warmup_epochs * max(1, epochs / self.epochs))
+        warmup = -(-self.warmup_epochs * max(epochs, self.epochs) // self.epochs)  # rounded up
         return replace(self, epochs=epochs, warmup_epochs=min(warmup, epochs // 4))
 
 
@@ -99,9 +99,15 @@ class Recipe:
     retrain_epochs: tuple[int, ...] = ()  # tried on val, the best are taken; () = retrain's
     protocol: Protocol | None = None
 
+    @property
+    def changed(self) -> Recipe:
+        """The same recipe, whose name says that it has been changed."""
+        return replace(self, name=f"{self.name.removesuffix(CHANGED)}{CHANGED}")
+
     def retrained_for(self, epochs: int) -> Recipe:
-        """The same recipe with another number of epochs of retraining, and no others to try."""
-        return replace(self, retrain=self.retrain.of_epochs(epochs), retrain_epochs=())
+        """The recipe, changed to another number of epochs of retraining, and none to try."""
+        stage = self.retrain.of_epochs(epochs)
+        return replace(self.changed, retrain=stage, retrain_epochs=())
 
     @classmethod
     def load(cls, name_or_path: str) -> Recipe:
@@ -130,8 +136,8 @@ class Recipe:
         for number in (recipe.trials, recipe.batch):
             if number < 1:
                 raise ValueError(f"recipe: trials and batch are at least 1, not {number}")
-        if any(epochs < 1 for epochs in recipe.retrain_epochs):
-            raise ValueError(f"recipe: retrain_epochs are at least 1, not {recipe.retrain_epochs}")
+        if any(epochs < 1 for epochs in recipe.retrain_epochs) or len(recipe.retrain_epochs) == 1:
+            raise ValueError(f"recipe: {recipe.retrain_epochs} are no several numbers of epochs")
         rows = recipe.protocol.rows.values() if recipe.protocol else ()
         for stage in (recipe.supernet, recipe.retrain, *rows):
             _sound(stage)
@@ -203,7 +209,8 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
         case "float":
             return check.number(node, what)
         case "tuple[int, ...]":
-            return check.integers(node, what, 1 if name == "retrain_epochs" else 0)
+            return _several(check, node, what) if name == "retrain_epochs" else check.integers(
+                node, what)  # fmt: skip
         case "Stage":
             return _record(check, node, Stage, what)
         case "Search":
@@ -228,6 +235,13 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
     if name in WORDS and text and text not in WORDS[name]:
         check.fault(node, unknown(name.replace("_", " "), text, WORDS[name]))
     return text
+
+
+def _several(check: Checker, node: Node, what: str) -> tuple[int, ...]:
+    found = check.integers(node, what, 1)
+    if len(found) == 1:
+        check.fault(node, f"{what} names one number; write it as retrain.epochs, or name several")
+    return found
 
 
 def _rates(check: Checker, node: Node, what: str) -> tuple[float, ...]:

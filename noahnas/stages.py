@@ -20,6 +20,7 @@ from torch import Tensor
 from noahnas.backbone import load_backbone, weights_digest
 from noahnas.data import Task
 from noahnas.diagnose import spread
+from noahnas.epochs import name_of
 from noahnas.errors import RunError
 from noahnas.evaluate import Scores
 from noahnas.export import BEST, load_trained, read_header, save_trained
@@ -30,7 +31,6 @@ from noahnas.policy import policy
 from noahnas.probe import linear_probe
 from noahnas.progress import Report
 from noahnas.ranks import ALONE, Ranks
-from noahnas.recipe import Recipe
 from noahnas.retrain import Retrained, retrain
 from noahnas.rundir import RunDirectory, reading
 from noahnas.search import Evaluate, search
@@ -47,7 +47,6 @@ SUPERNET = "supernet.safetensors"
 JOURNAL = "study.journal"  # of a study that lies elsewhere, a copy when the search has ended
 WORKER = "worker.json"  # who this run is among those that share its study
 STAGES = "stages.json"  # what each finished stage measured
-EPOCHS = "epochs"  # what the choice of their number is called: each that is tried is a stage
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Job:
     digests: Mapping[str, str]  # of backbone and data
     arch: Arch | None = None  # to be retrained; None = the supernet
     start: Mapping[str, Tensor] | None = None  # of a supernet, with which the arch begins
+    name: str = "retrain"  # of the arch's training: what it draws depends on that
 
 
 def supernet_stage(
@@ -254,7 +254,6 @@ def retrain_job(
     checkpoint: Path,
     report: Report,
     ranks: Ranks,
-    name: str = "retrain",
 ) -> Retrained | None:
     """Retrain a job's arch as inputs and recipe say; None on other ranks than 0."""
     assert job.arch is not None  # callers say so
@@ -274,7 +273,7 @@ def retrain_job(
             test_every=inputs.test_every,
             split="val" if inputs.held_out else "test",
             start=job.start,
-            name=name,
+            name=job.name,
             ranks=ranks,
         )
 
@@ -289,39 +288,15 @@ def epochs_stage(
     ranks: Ranks,
 ) -> dict[str, Any]:
     """Train an arch on train for so many epochs, and score it on val; no weights are kept."""
-    recipe, name = loaded.inputs.recipe.retrained_for(epochs), epochs_name(epochs)
+    recipe = loaded.inputs.recipe.retrained_for(epochs)
     inputs = replace(loaded.inputs, recipe=recipe, held_out=True, test_every=0)
-    job = Job(inputs, loaded.digests(), arch, start)
+    job = Job(inputs, loaded.digests(), arch, start, name_of(epochs))
     ranks.share(job)
-    checkpoint = run.path / f"{name}.ckpt"
-    trained = retrain_job(replace(loaded, inputs=inputs), job, checkpoint, report, ranks, name)
+    checkpoint = run.path / f"{job.name}.ckpt"
+    trained = retrain_job(replace(loaded, inputs=inputs), job, checkpoint, report, ranks)
     assert trained is not None  # as this is rank 0
     passes = trained.log.passes + trained.result.passes
     return asdict(trained.log) | {"result": trained.result.to_dict(), "passes": passes}
-
-
-def epochs_name(epochs: int) -> str:
-    """The name of the stage that tries so many epochs."""
-    return f"{EPOCHS}-{epochs}"
-
-
-def epochs_tried(recipe: Recipe, done: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-    """What each number of epochs that a recipe names scored on val, if all are tried; else {}."""
-    names = {epochs: epochs_name(epochs) for epochs in recipe.retrain_epochs}
-    if not all(name in done for name in names.values()):
-        return {}
-    return {epochs: done[name]["result"] for epochs, name in names.items()}
-
-
-def best_epochs(tried: Mapping[int, Mapping[str, Any]]) -> int:
-    """Those of best accuracy on val; of equals those of the lower loss, then the fewer."""
-    return max(tried, key=lambda n: (tried[n]["accuracy"], -tried[n]["loss"], -n))
-
-
-def with_epochs_taken(recipe: Recipe, done: Mapping[str, Any]) -> Recipe:
-    """The recipe with the number of epochs that a run takes, if it has tried all it names."""
-    tried = epochs_tried(recipe, done)
-    return recipe.retrained_for(best_epochs(tried)) if tried else recipe
 
 
 def retrain_stage(

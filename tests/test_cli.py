@@ -337,6 +337,7 @@ def test_the_default_search_costs_at_most_250_000_passes() -> None:
     train, val = COUNTS["train"], COUNTS["val"]
     supernet = 3 * train * recipe.supernet.epochs
     retrain = 3 * (train + val) * recipe.retrain.epochs
+    assert recipe.retrain_epochs == ()
     assert supernet + (diagnose.ARCHS + recipe.trials) * val + retrain + train + val <= 250_000
 
 

@@ -57,7 +57,7 @@ def told(run: Path) -> dict[str, Any]:
         "cost": cost,
         "test": result["test"]["accuracy"],
         "val": result["val"]["accuracy"],
-        "epochs": result["epochs"]["taken"],
+        "epochs": {n: val["accuracy"] for n, val in result["epochs"]["val"].items()},
     }
 
 
@@ -102,16 +102,17 @@ def test_two_processes_of_torchrun_retrain_as_one_does(tmp_path: Path, alone: Pa
     assert (about["devices"], about["nodes"]) == (2, 1)
 
 
-def test_an_interrupted_training_ends_with_130_and_goes_on_with_one_device(
-    tmp_path: Path, alone: Path
+@pytest.mark.parametrize(("stage", "devices"), [("supernet", "1"), ("epochs-2", "2")])
+def test_an_interrupted_training_ends_with_130_and_goes_on_with_any_number_of_devices(
+    stage: str, devices: str, tmp_path: Path, alone: Path
 ) -> None:
     out = tmp_path / "run"
-    ready = (out / "supernet.ckpt").exists
+    ready = (out / f"{stage}.ckpt").exists
     asked_for = command(tmp_path, out, "--devices", "2")
     code, _, err = ended(ready, signal.SIGINT, *asked_for)
     assert (code, err.count("interrupted; go on with")) == (130, 1)
     assert "Traceback" not in err
-    code, err = done("-m", "noahnas", "search", "--resume", str(out), "--devices", "1")
+    code, err = done("-m", "noahnas", "search", "--resume", str(out), "--devices", devices)
     assert code == 0, err
     assert [differ(alone, out, name) < 1e-5 for name in WEIGHTS] == [True, True]
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from noahnas.backbone import load_backbone
 from noahnas.cli.given import with_changes
 from noahnas.data import Dataset, Task
+from noahnas.epochs import as_taken, best, tried
 from noahnas.errors import RecipeError
 from noahnas.recipe import Recipe, parse_recipe
 from noahnas.retrain import retrain
 from noahnas.space import Arch
-from noahnas.stages import best_epochs, epochs_tried
 from tests.conftest import invoke
 from tests.test_kill import kill_when, noahnas, trained
 
@@ -115,11 +115,16 @@ def test_of_equals_the_lower_loss_is_taken_then_the_fewer_epochs() -> None:
     def val(accuracy: float, loss: float) -> dict[str, float]:
         return {"accuracy": accuracy, "loss": loss}
 
-    assert best_epochs({4: val(0.5, 0.1), 12: val(0.6, 9.0)}) == 12
-    assert best_epochs({4: val(0.5, 0.2), 12: val(0.5, 0.1)}) == 12
-    assert best_epochs({4: val(0.5, 0.2), 12: val(0.5, 0.2)}) == 4
+    assert best({4: val(0.5, 0.1), 12: val(0.6, 9.0)}) == 12
+    assert best({4: val(0.5, 0.2), 12: val(0.5, 0.1)}) == 12
+    assert best({4: val(0.5, 0.2), 12: val(0.5, 0.2)}) == 4
     recipe = parse_recipe(TEXT, "r")
-    assert epochs_tried(recipe, {"epochs-4": {"result": val(0.5, 0.2)}}) == {}
+    some = {"epochs-4": {"result": val(0.5, 0.2)}}
+    assert tried(recipe, some) == {}
+    assert as_taken(recipe, some) == recipe
+    whole = as_taken(recipe, some | {"epochs-12": {"result": val(0.6, 0.2)}})
+    assert (whole.name, whole.retrain_epochs) == ("tried, changed", ())
+    assert (whole.retrain.epochs, whole.retrain.warmup_epochs) == (12, 3)
 
 
 def test_a_run_killed_while_it_tries_ends_as_an_undisturbed_one(
@@ -192,6 +197,8 @@ def test_a_comparison_retrains_all_winners_alike(recipe: Path, tmp_path: Path) -
         ("[4, 4]", "r.yaml:8:21: retrain_epochs names 4 twice"),
         ("[]", "r.yaml:8:17: retrain_epochs must name at least one value"),
         ("often", "r.yaml:8:17: retrain_epochs"),
+        ("8", "r.yaml:8:17: retrain_epochs names one number; write it as retrain.epochs"),
+        ("[8]", "r.yaml:8:17: retrain_epochs names one number"),
     ],
 )
 def test_what_cannot_be_tried_is_told(given: str, message: str) -> None:
@@ -199,5 +206,6 @@ def test_what_cannot_be_tried_is_told(given: str, message: str) -> None:
         parse_recipe(TEXT.replace("[12, 4]", given), "r.yaml")
     assert message in str(fault.value)
     plain = parse_recipe(TEXT, "r").to_dict()
-    with pytest.raises(ValueError, match="retrain_epochs are at least 1"):
-        Recipe.from_dict(plain | {"retrain_epochs": [0]})
+    for numbers in ([0, 4], [4]):
+        with pytest.raises(ValueError, match="no several numbers of epochs"):
+            Recipe.from_dict(plain | {"retrain_epochs": numbers})

@@ -28,6 +28,7 @@ ORDER = [
     ("relax",),
     ("policy", "rundir", "evaluate"),
     ("recipe", "diagnose"),
+    ("epochs",),
     ("augment",),
     ("train",),
     ("front",),

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from noahnas.cli.given import data_of
 from noahnas.data import LoadOptions, load_data
 from noahnas.data.vtab import TASKS
 from noahnas.files import sealed_json
+from noahnas.protocols.cells import Settings, cells
 from noahnas.protocols.rows import parse_row
 from noahnas.protocols.table import Column, Score, Table, over_seeds, published
 from noahnas.recipe import Recipe
+from noahnas.space import Space
 
 from .conftest import invoke
 from .protocol_data import recipe, vtab_task, write
@@ -77,6 +80,16 @@ def test_vtab_1k_prints_means_of_group_means_of_the_runs_below_out(ran: Any) -> 
         assert ours["mean"] == pytest.approx((camelyon + (dmlab + kitti) / 2) / 2)
     assert json.loads((out / "table.json").read_text()) == table
     assert "| Camelyon |" in (out / "table.md").read_text()
+
+
+def test_baselines_try_no_epochs() -> None:
+    trying = replace(Recipe.load("vtab-1k"), retrain_epochs=(2, 4))
+    assert trying.protocol
+    rows = tuple(parse_row(name, trying.protocol) for name in ("lora-8", "noah"))
+    settings = Settings(trying, trying.protocol, rows, (0,), "vit-digits", 4, Space.load("tiny"))
+    found = list(cells(settings, "digits", lambda _: "digits"))
+    tried = {cell.row.name: cell.inputs.recipe.retrain_epochs for cell in found}
+    assert tried == {"lora-8": (), "noah": (2, 4)}
 
 
 def test_the_paper_s_table_stands_beside_ours_over_the_same_tasks(ran: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from noahnas.errors import RecipeError
-from noahnas.recipe import Recipe, parse_recipe
+from noahnas.recipe import Recipe, Stage, parse_recipe
 
 GOOD = """\
 name: x
@@ -53,6 +53,7 @@ def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most_and_more_for_the_sam
     assert stage.of_epochs(2).warmup_epochs == 0
     assert stage.of_epochs(100).warmup_epochs == 10
     assert stage.of_epochs(2000).warmup_epochs == 40
+    assert Stage(35, 1e-3, 64, warmup_epochs=7).of_epochs(145).warmup_epochs == 29
 
 
 def test_a_recipe_file_is_read() -> None:

@@ -41,8 +41,10 @@ def retrained(run: RunDirectory) -> dict[str, Any]:
     about, result = run.about, run.read_json("result.json", "arch", "test")
     if about["precision"] == OTHER:
         raise NoahnasError(f"{run.path} is in {OTHER} itself")
+    of, taken = Inputs.from_dict(about["inputs"]), result.get("epochs", {}).get("taken")
     inputs = replace(
-        Inputs.from_dict(about["inputs"]),
+        of,
+        recipe=of.recipe.retrained_for(taken) if taken else of.recipe,
         space=None,
         supernet=None,
         strategy="",

@@ -24,6 +24,7 @@ from noahnas.cli.options import (
     RayAddress,
     RecipeName,
     Resume,
+    RetrainEpochs,
     SpaceName,
     SplitSeed,
     Threads,
@@ -85,7 +86,7 @@ def compare(
     recipe: RecipeName = None,
     policy: Policy = None,
     supernet_epochs: Epochs = None,
-    retrain_epochs: Epochs = None,
+    retrain_epochs: RetrainEpochs = None,
     split_seed: SplitSeed = 0,
     on_error: OnError = "stop",
     device: Device = "auto",
@@ -139,10 +140,12 @@ def compare(
 
     known = recipe_of(recipe, data)
     followed = with_changes(known, None, supernet_epochs, retrain_epochs, policy)
+    if followed.retrain_epochs:  # all winners alike
+        followed = followed.retrained_for(followed.retrain.epochs)
     inputs = Inputs(
         data=data_of(data),
         backbone=file_of(backbone),
-        recipe=replace(followed, trials=trials, retrain_epochs=()),  # all winners alike
+        recipe=replace(followed, trials=trials),
         split_seed=split_seed,
         on_error=on_error,
         device=device,

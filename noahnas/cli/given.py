@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from noahnas.recipe import Recipe
     from noahnas.space import Space
 
-CHANGED = ", changed"  # after the name of a recipe that options override
-
 
 def with_changes(
     recipe: Recipe,
@@ -27,7 +25,7 @@ def with_changes(
     from noahnas.policy import policy_fault
 
     if trials or supernet_epochs or retrain_epochs or policy:
-        recipe = replace(recipe, name=f"{recipe.name.removesuffix(CHANGED)}{CHANGED}")
+        recipe = recipe.changed
     if trials:
         recipe = replace(recipe, trials=trials)
     if supernet_epochs:

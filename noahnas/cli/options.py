@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit-nano", "count"
 DEFAULT_SPACE = {"vit-nano": "demo", "vit-digits": "tiny"}
-DEFAULT_RECIPE = {"count": "demo", "digits": "demo"}  # of embedded data, for a look
+DEFAULT_RECIPE = {"count": "demo", "digits": "demo"}  # for a look
 
 Out = Annotated[
     Path | None,
@@ -70,7 +70,7 @@ RecipeName = Annotated[
         "--recipe",
         help="Hyper-parameters: default, demo (less than half of its cost), vtab-1k, few-shot, "
         "domain-generalisation, micro-vtab (and -paper, -short-search, -small-batch and others of "
-        "docs/protocols.md), or a YAML file. [default: default; for embedded data demo]",
+        "docs/protocols.md), or a YAML file. [default: default; for count and digits demo]",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and search.")]
@@ -127,6 +127,12 @@ Threads = Annotated[
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Epochs of this stage, instead of the recipe's.")
+]
+RetrainEpochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Epochs of retraining, instead of those that the recipe has or tries."
+    ),
 ]
 Prior = Literal["paper", "exact"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

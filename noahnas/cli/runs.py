@@ -30,6 +30,7 @@ from noahnas.cli.options import (
     RayAddress,
     RecipeName,
     Resume,
+    RetrainEpochs,
     Seed,
     SpaceName,
     SplitSeed,
@@ -63,7 +64,7 @@ def search(
     ] = None,
     supernet_epochs: Epochs = None,
     policy: Policy = None,
-    retrain_epochs: Epochs = None,
+    retrain_epochs: RetrainEpochs = None,
     budget: Budget = None,
     supernet: Annotated[
         Path | None,
@@ -112,6 +113,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Train a supernet, search it, retrain the winner, test it once.
+
+    Where the recipe lists several numbers of epochs (`retrain_epochs`), as `default` does, the
+    winner is first trained on train for each, and the number that scores best on val is taken.
 
     The run directory holds run.json (inputs, digests, versions), the supernet, the study (an
     Optuna journal), best.yaml, best.safetensors and result.json. A run that was interrupted goes
@@ -175,7 +179,7 @@ def retrain(
     data: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="As in search; else the run's.")] = None,
-    retrain_epochs: Epochs = None,
+    retrain_epochs: RetrainEpochs = None,
     full: Annotated[
         bool, typer.Option("--full", help="Train all weights of the backbone, too.")
     ] = False,
@@ -195,6 +199,7 @@ def retrain(
 ) -> None:
     """Train one architecture on train + val and test it once, in a new run directory.
 
+    Before that the recipe may have several numbers of epochs tried on val, as in search.
     `noahnas retrain RUN --seed 1` repeats a run's winner with another seed, for as many epochs;
     `noahnas retrain --arch my.yaml --data DIR --backbone NAME` trains an architecture of your own.
     """
@@ -296,13 +301,14 @@ def _winner(run: Path) -> Arch:
 
 def _as_chosen(run: Path, recipe: Recipe) -> Recipe:
     """A run's recipe with the number of epochs that it took, if it has tried several."""
+    from noahnas.epochs import as_taken
     from noahnas.rundir import RunDirectory, reading
-    from noahnas.stages import STAGES, with_epochs_taken
+    from noahnas.stages import STAGES
 
     if not (run / STAGES).is_file():
         return recipe
     with reading(run / STAGES):
-        return with_epochs_taken(recipe, RunDirectory(run).read_json(STAGES))
+        return as_taken(recipe, RunDirectory(run).read_json(STAGES))
 
 
 def _new_out(name: str) -> Path:

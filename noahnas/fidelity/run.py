@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noahnas.epochs import as_taken
 from noahnas.errors import RunError, unknown
 from noahnas.evaluate import Result, evaluate, latency
 from noahnas.export import load_trained
@@ -19,7 +20,7 @@ from noahnas.loaded import Loaded, reload
 from noahnas.progress import Progress, Report, silent
 from noahnas.rundir import RunDirectory, reading
 from noahnas.space import Arch, Space
-from noahnas.stages import STAGES, SUPERNET, with_epochs_taken
+from noahnas.stages import STAGES, SUPERNET
 from noahnas.strategy import TRIES
 from noahnas.study import Study
 from noahnas.typed import typed
@@ -52,7 +53,7 @@ def diagnose(
         path: a directory of `noahnas search` with a trained supernet.
         archs: how many to draw, at least 3.
         prior: "paper" or "exact", as `Space.sample` has them.
-        epochs: of each training, instead of the recipe's.
+        epochs: of each training, instead of the recipe's, or of those that the run has taken.
         seeds: of the trainings; each arch is trained once with each. The run's own by default.
         report: called after each epoch.
 
@@ -96,7 +97,7 @@ def _diagnose(
     folder.mkdir(exist_ok=True)
     sweep(folder)
     with reading(run.path / STAGES):
-        retrain = with_epochs_taken(inputs.recipe, stages).retrain
+        retrain = as_taken(inputs.recipe, stages).retrain
     stage = retrain.of_epochs(epochs) if epochs else retrain
     seeds = tuple(dict.fromkeys(seeds)) or (inputs.seed,)
     space = loaded.bound(inputs.space)

@@ -40,6 +40,12 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
                 f"{first} alone, whose winner the other seeds retrain. Each is charged for the "
                 "search; what another search would have found is in no interval."
             )
+        if recipe.retrain_epochs:
+            tried = ", ".join(map(str, recipe.retrain_epochs))
+            yield (
+                f"Designs of several modules under {recipe.name}: each run tries {tried} epochs on "
+                "train and takes what is best on val; the row is charged for that (epochs)."
+            )
     bind = about["binding"]
     largest = "feasible" if bind["largest_feasible"] else "infeasible"
     precisions: list[str] = list(about["precision"])

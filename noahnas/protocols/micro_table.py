@@ -147,7 +147,7 @@ def _groups(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _run(result: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("arch", "params", "test", "val", "cost", "evaluations")
+    keys = ("arch", "params", "test", "val", "cost", "evaluations", "epochs")
     return {key: result[key] for key in keys if key in result}
 
 
