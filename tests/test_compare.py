@@ -544,14 +544,15 @@ def test_figures_are_told_with_their_interval_or_without_one() -> None:
 def test_progress_tells_how_much_of_the_whole_grid_is_done() -> None:
     told: list[Progress] = []
     grid = Grid(told.append, 40_000)
-    first = grid.part("first", 10_000)
+    first = grid.part("first", {"supernet": 4_000, "search": 6_000})
+    first(Progress("supernet", 1, 2, ""))
     first(Progress("one-shot", 3, 4, ""))  # of no known share
     first(Progress("search", 5, 10, "best"))
     grid.done(10_000)
     grid.rest(10_000)  # less is left than was thought
-    grid.part("second", 10_000)(Progress("retrain", 1, 2, ""))
-    assert [(p.done, p.total) for p in told] == [(0, 40), (5, 40), (15, 20)]
-    assert "first · search 5/10 · best" in told[1].note
+    grid.part("second", {"retrain": 10_000})(Progress("retrain", 1, 2, ""))
+    assert [(p.done, p.total) for p in told] == [(2, 40), (2, 40), (7, 40), (15, 20)]
+    assert "first · search 5/10 · best" in told[2].note
 
 
 def test_a_table_in_markdown_has_as_many_cells_in_every_row(whole: tuple[Path, str]) -> None:

@@ -362,11 +362,13 @@ def test_epochs_that_a_winner_tries_are_charged_and_baselines_try_none() -> None
     figures = tuple(Figure("emoji", name, 0) for name in names)
     plan = Asked(settings, figures, {"micro-vtab-chosen-epochs": chosen}).plan()
     cost = {cell.row.name: passes(cell) for cell in plan if not cell.inputs.held_out}
-    tried = 3 * 800 * (16 + 32) + 2 * 200
-    found = {"search": 8000, "epochs": tried, "retrain": 3 * 1000 * 32}
+    tried = {f"epochs-{n}": 3 * 800 * n + 200 for n in (2, 4, 16, 32)}
+    found = {"search": 8000, "retrain": 3 * 1000 * 32}
+    found |= {name: tried[name] for name in ("epochs-16", "epochs-32")}
     assert cost["noah@micro-vtab-chosen-epochs"] == found
     assert 24_000 + sum(found.values()) < 1_660_000 / 5  # with its supernet
-    assert cost["feasible"] == {"epochs": 3 * 800 * 6 + 2 * 200, "retrain": 3 * 1000 * 4}
+    own = {name: tried[name] for name in ("epochs-2", "epochs-4")}
+    assert cost["feasible"] == own | {"retrain": 3 * 1000 * 4}
     assert cost["lora"] == {"retrain": 3 * 1000 * 30}
     rates = [passes(cell) for cell in plan if cell.inputs.held_out]
     assert rates

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from noahnas.progress import Progress, Report
 
 UNIT = 1000  # passes in a step of the bar
-# Stages whose steps are shares of a part.
-STAGES = ("supernet", "noise floor", "search", "epochs", "retrain")
 
 
 class Grid:
@@ -18,16 +18,26 @@ class Grid:
         self._name = name
         self._made = 0
 
-    def part(self, name: str, passes: int) -> Report:
-        """A report for a part of the work, of so many passes, which tells the whole instead."""
+    def part(self, name: str, passes: Mapping[str, int]) -> Report:
+        """A report for a part of the work, which tells the whole instead.
+
+        Args:
+            name: of the part.
+            passes: of each of its stages, in their order; a stage that is not among them does not
+                move the bar.
+        """
+        made = 0
 
         def told(step: Progress) -> None:
-            stage = step.stage.partition("-")[0]  # epochs-16 is one of the stage epochs
-            share = step.done / max(step.total, 1) if stage in STAGES else 0.0
-            made = self._made + round(share * passes)
+            nonlocal made
+            if step.stage in passes:
+                before = list(passes).index(step.stage)
+                share = step.done / max(step.total, 1)
+                made = sum(list(passes.values())[:before]) + round(share * passes[step.stage])
             note = f"{name} · {step.stage} {step.done}/{step.total} · {step.note}"
             total = max(1, self._total // UNIT)
-            self._report(Progress(self._name, min(made // UNIT, total), total, note))
+            done = min((self._made + made) // UNIT, total)
+            self._report(Progress(self._name, done, total, note))
 
         return told
 

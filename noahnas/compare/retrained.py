@@ -53,7 +53,7 @@ def retrained(
         place = _place(out, digest, seed)
         if not (place.path / RETRAINED).is_file():
             name = f"[{number}/{len(wanted)}] winner {digest} · seed {seed}"
-            retrained_one(out, arch, seed, loaded, grid.part(name, passes))
+            retrained_one(out, arch, seed, loaded, grid.part(name, {"retrain": passes}))
             grid.done(passes)
             release()
         (place.path / "retrain.ckpt").unlink(missing_ok=True)

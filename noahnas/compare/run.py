@@ -197,7 +197,7 @@ def _swept(
         if isinstance(found, NoahnasError):
             raise found
         grid.done(passes[job.name])
-        grid.part(f"{job.name} by a worker", 0)(Progress("done", 1, 1, ""))
+        grid.part(f"{job.name} by a worker", {})(Progress("done", 1, 1, ""))
 
     workers.sweep(plan.inputs.device, jobs, ended)
 

@@ -105,7 +105,7 @@ def _searches(
         for number, cell in enumerate(todo, start=1):
             label = cell.entrant.label
             if label not in failed:
-                told = grid.part(f"[{number}/{len(todo)}] {cell}", passes)
+                told = grid.part(f"[{number}/{len(todo)}] {cell}", {"search": passes})
                 try:
                     record = _search(out / cell.place, plan, cell, loaded, net, known, told)
                 except (StrategyError, SpaceError) as e:
@@ -123,7 +123,7 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
     net = loaded.supernet(space)
     if not (place.path / STAGES).is_file() or not (place.path / SUPERNET).is_file():
         passes = 0 if inputs.supernet else _training(loaded)
-        report = grid.part(place.path.name, passes)
+        report = grid.part(place.path.name, {"supernet": passes})
         place.write_json(STAGES, {"supernet": supernet_stage(place, loaded, net, space, report)})
         grid.done(passes)
     (place.path / "supernet.ckpt").unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _trained(place: RunDirectory, space: Space, loaded: Loaded, grid: Grid) -> S
         archs = space.sample(np.random.default_rng([0, ARCHS]), count, prior="paper")
         task = glimpsed(task)
         passes = count * (len(task.data.val) + len(task.data.test))
-        report = grid.part(place.path.name, passes)
+        report = grid.part(place.path.name, {"noise floor": passes})
         found: dict[str, list[float]] = {"val": [], "test": []}
         for number, arch in enumerate(archs, start=1):
             for split, scores in found.items():

@@ -43,14 +43,15 @@ def carry_out(
     check_place(out)
     plan = asked.plan()
     both = noted(out, asked)
-    todo = {cell.name: sum(passes(cell).values()) for cell in plan}
-    grid = Grid(report, sum(p for name, p in todo.items() if state(out / name) != "done"), NAME)
+    todo = {cell.name: passes(cell) for cell in plan}
+    left = (sum(p.values()) for name, p in todo.items() if state(out / name) != "done")
+    grid = Grid(report, sum(left), NAME)
 
     @contextmanager
     def watch(cell: Cell, why: str, number: int, total: int) -> Iterator[Report]:
-        count = 0 if why else todo[cell.name]
-        yield grid.part(f"[{number}/{total}] {cell.name}{f' · {why}' if why else ''}", count)
-        grid.done(count)
+        own = {} if why else todo[cell.name]
+        yield grid.part(f"[{number}/{total}] {cell.name}{f' · {why}' if why else ''}", own)
+        grid.done(sum(own.values()))
 
     run_cells(out, plan, watch, _lightened, workers)
     with held(out / LOCK, wait=True):  # so that the last table written is that of all

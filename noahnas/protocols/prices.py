@@ -16,6 +16,7 @@ from noahnas.data import Dataset, Split, Task
 from noahnas.data.micro_vtab import TASKS
 from noahnas.device import choose_device, choose_precision
 from noahnas.diagnose import ARCHS
+from noahnas.epochs import name_of
 from noahnas.evaluate import evaluate
 from noahnas.inputs import Inputs
 from noahnas.loaded import default_threads
@@ -30,36 +31,33 @@ EVALUATED = 256  # images
 
 
 def passes(cell: Cell) -> dict[str, int]:
-    """What a cell's stages cost, at most, if none is done yet."""
+    """What a cell's stages cost, at most, if none is done yet; in their order."""
     inputs = cell.inputs
     recipe = inputs.recipe
     train_images, val, _ = TASKS[cell.task].counts
     found: dict[str, int] = {}
     if inputs.space:
         if not cell.supernet_of:
-            found["spread"] = ARCHS * val
             archs = 2 + SANDWICH if "sandwich" in recipe.policy else 1
             epoch = PASSES_PER_TRAINING_IMAGE * train_images * archs
             found["supernet"] = epoch * recipe.supernet.epochs
+            found["spread"] = ARCHS * val
             return found
         found["search"] = recipe.trials * val
     both = recipe.retrain_on == "train+val" and not inputs.held_out
     images = train_images + (val if both else 0)
-    epochs = recipe.retrain.epochs
-    if recipe.retrain_epochs and not inputs.held_out:
-        tried = recipe.retrain_epochs
-        found["epochs"] = PASSES_PER_TRAINING_IMAGE * train_images * sum(tried) + val * len(tried)
-        epochs = max(tried)
+    tried = () if inputs.held_out else recipe.retrain_epochs
+    for epochs in tried:
+        found[name_of(epochs)] = PASSES_PER_TRAINING_IMAGE * train_images * epochs + val
+    epochs = max(tried, default=recipe.retrain.epochs)
     return found | {"retrain": PASSES_PER_TRAINING_IMAGE * images * epochs}
 
 
 def seconds(cell: Cell, speeds: Mapping[str, float]) -> float:
     """An estimate of a cell's time, from `measured` seconds a pass."""
-    found = passes(cell)
-    training = found.get("supernet", 0) * speeds["mixed"]
-    alone = found.get("epochs", 0) + found.get("retrain", 0)
-    training += alone * speeds[_like(cell.row)]
-    return training + (found.get("spread", 0) + found.get("search", 0)) * speeds["evaluation"]
+    own = {"supernet": "mixed", "spread": "evaluation", "search": "evaluation"}
+    like = _like(cell.row)
+    return sum(count * speeds[own.get(stage, like)] for stage, count in passes(cell).items())
 
 
 def measured(cells: Sequence[Cell], middle: Arch) -> dict[str, float]:
