@@ -43,7 +43,8 @@ ROWS = {
     "rest": "linear,full,max,middle,random",
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
-    "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch",
+    "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch,"
+    "feasible@micro-vtab-chosen-epochs",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
     "cheaper": "noah@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
