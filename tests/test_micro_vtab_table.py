@@ -31,6 +31,7 @@ from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
 from noahnas.protocols.grid import merged
 from noahnas.protocols.micro import Asked, Figure, rows_of, tasks_of
+from noahnas.protocols.micro_table import apart
 from noahnas.protocols.prices import passes
 from noahnas.recipe import Recipe, parse_recipe
 
@@ -281,6 +282,19 @@ def test_searches_of_one_seed_share_a_supernet_that_each_is_charged(ran: Any) ->
             assert mine == first | {"reused": str(out / f"digits/supernet/seed-{seed}")}
     about = json.loads((out / "digits/random/seed-0/run.json").read_text())["inputs"]
     assert (about["strategy"], about["options"]) == ("random", {})
+    told = json.loads((out / "micro-vtab.json").read_text())
+    assert told["apart"]["pairs"] >= 2
+    assert told["apart"]["apart"] == 0
+    assert any("search the same supernet; it is" in note for note in told["notes"])
+
+
+def test_searches_of_supernets_that_are_not_the_same_are_counted() -> None:
+    figures = [Figure("emoji", row, seed) for row in ("random", "noah") for seed in (0, 1)]
+    spreads = [{"mean": mean, "sd": 0.1, "archs": 30} for mean in (0.5, 0.6, 0.5, 0.7)]
+    results = {f.name: {"spread": found} for f, found in zip(figures, spreads, strict=True)}
+    assert apart(figures, results) == {"pairs": 2, "apart": 1}
+    assert apart(figures[1:], results) == {"pairs": 1, "apart": 1}
+    assert apart(figures[2:], results) == {"pairs": 0, "apart": 0}
 
 
 def test_without_a_supernet_the_best_of_short_trainings_is_retrained(ran: Any) -> None:

@@ -28,9 +28,15 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         "on train alone; designs of several modules share the one that is best on average for "
         f"{TRIED} random feasible designs."
     )
+    found = told["apart"]
+    again = (
+        f"; in {found['apart']} of {found['pairs']} pairs it was trained again with that seed for "
+        "one of the two, and is another one"
+    )
     yield (
-        "Random search and NOAH of one seed search the same supernet; it is charged to each. "
-        "Choosing learning rates is charged apart."
+        "Random search and NOAH of one seed search the same supernet"
+        + (again if found["apart"] else "")
+        + "; it is charged to each. Choosing learning rates is charged apart."
     )
     followed = {"": asked.settings.recipe} | dict(asked.recipes)
     for label, recipe in followed.items():

@@ -64,11 +64,29 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),
         "winners": _winners(asked, done, results),
+        "apart": apart(done, results),
         "missing": [figure.name for figure in asked.figures if figure.name not in results],
         "runs": {f.name: _run(results[f.name]) for f in done},
     }
     told["notes"] = list(notes(told, asked))
     return told
+
+
+def apart(done: Sequence[Figure], results: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Pairs of random search and NOAH, and how many of them searched different supernets.
+
+    They do where weights were not kept and the supernet was trained again for one of the two. What
+    30 random archs score under its weights tells it.
+    """
+    names = {(f.row, f.task, f.seed): f.name for f in done}
+    both = [
+        (results[name]["spread"], results[names[SEARCHED, task, seed]]["spread"])
+        for (row, task, seed), name in names.items()
+        if row == "random" and (SEARCHED, task, seed) in names
+    ]
+    keys = ("mean", "sd")
+    differ = [one for one, other in both if any(one[key] != other[key] for key in keys)]
+    return {"pairs": len(both), "apart": len(differ)}
 
 
 def _charged(
