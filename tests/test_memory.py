@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import weakref
 
 import pytest
@@ -100,9 +101,19 @@ else:
 """
 
 
-def limited(what: str, megabytes: int, place: object) -> tuple[str, str]:
-    code = [sys.executable, "-c", LIMITED, what, str(megabytes), str(place)]
-    done = subprocess.run(code, capture_output=True, text=True, check=False)
+def limited(what: str, megabytes: int) -> tuple[str, str]:
+    """What a process says that may map so many megabytes more.
+
+    oneDNN maps the code that it makes for each size by itself. In one process of five a block that
+    is in use lies at the end of the heap, which then keeps all that the limit allows, so there is
+    no room for code at any size, and the process says so. Another one's heap lies otherwise.
+    """
+    for _ in range(6):
+        with tempfile.TemporaryDirectory() as place:
+            code = [sys.executable, "-c", LIMITED, what, str(megabytes), place]
+            done = subprocess.run(code, capture_output=True, text=True, check=False)
+        if "with one image at a time (could not create a primitive)" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
@@ -110,11 +121,11 @@ def limited(what: str, megabytes: int, place: object) -> tuple[str, str]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does")
 @pytest.mark.parametrize(("what", "megabytes"), [("train", 230)])
 def test_where_the_system_gives_no_more_memory_batches_are_halved(
-    what: str, megabytes: int, tmp_path: object
+    what: str, megabytes: int
 ) -> None:
-    free, said = limited(what, 0, tmp_path)
+    free, said = limited(what, 0)
     assert said == ""
-    found, said = limited(what, megabytes, tmp_path)
+    found, said = limited(what, megabytes)
     assert "memory ran out; going on with 800 images at a time" in said
     pairs = zip(free.strip("()\n").split(","), found.strip("()\n").split(","), strict=True)
     for a, b in pairs:
