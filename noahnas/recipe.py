@@ -47,10 +47,12 @@ class Stage:
     normalise: str = "backbone"  # mean and std: the backbone's own, imagenet or inception (½, ½)
 
     def of_epochs(self, epochs: int) -> Stage:
-        """The same stage in another number of epochs.
+        """The same stage in a number of epochs; in as many as it has, the stage itself.
 
         Its warm-up is as long, a quarter of them at most; of more epochs it has the same share.
         """
+        if epochs == self.epochs:
+            return self
         warmup = -(-self.warmup_epochs * max(epochs, self.epochs) // self.epochs)  # rounded up
         return replace(self, epochs=epochs, warmup_epochs=min(warmup, epochs // 4))
 

@@ -69,7 +69,7 @@ def retrain(
             "train".
         start: trained tensors of a supernet that has the arch: modules and head begin with its
             weights (`inherit`) and not with new ones.
-        name: of the stage, as `report` is told.
+        name: of the stage: `report` is told it, and what the training draws depends on it.
         ranks: the processes that train it together.
 
     Returns:

@@ -249,11 +249,7 @@ def identity(loaded: Loaded, space: Space) -> dict[str, Any]:
 
 
 def retrain_job(
-    loaded: Loaded,
-    job: Job,
-    checkpoint: Path,
-    report: Report,
-    ranks: Ranks,
+    loaded: Loaded, job: Job, checkpoint: Path, report: Report, ranks: Ranks
 ) -> Retrained | None:
     """Retrain a job's arch as inputs and recipe say; None on other ranks than 0."""
     assert job.arch is not None  # callers say so

@@ -54,6 +54,7 @@ def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most_and_more_for_the_sam
     assert stage.of_epochs(100).warmup_epochs == 10
     assert stage.of_epochs(2000).warmup_epochs == 40
     assert Stage(35, 1e-3, 64, warmup_epochs=7).of_epochs(145).warmup_epochs == 29
+    assert Stage(8, 1e-3, 64, warmup_epochs=4).of_epochs(8).warmup_epochs == 4  # nothing changes
 
 
 def test_a_recipe_file_is_read() -> None:

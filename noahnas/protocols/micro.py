@@ -153,7 +153,12 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
     inputs = Inputs(
         data=f"{NAME}:{figure.task}",
         backbone=settings.backbone,
-        recipe=replace(_own(recipe, row), retrain=stage, protocol=None),
+        recipe=replace(
+            recipe,
+            retrain=stage,
+            retrain_epochs=recipe.retrain_epochs if mixed(row) else (),
+            protocol=None,
+        ),
         seed=figure.seed,
         on_error=settings.on_error,
         device=settings.device,
@@ -190,11 +195,6 @@ def _cells(asked: Asked, figure: Figure, space: Space) -> list[Cell]:
         *needed,
         Cell(figure.task, row, figure.seed, inputs, supernet_of=name, rates=rates),
     ]
-
-
-def _own(recipe: Recipe, row: Row) -> Recipe:
-    """The recipe as a row follows it: baselines are trained as it says, and choose no epochs."""
-    return recipe if mixed(row) else replace(recipe, retrain_epochs=())
 
 
 def _tried(
