@@ -636,6 +636,31 @@ def test_a_rate_that_diverges_is_not_chosen(folder: Path, tmp_path: Path) -> Non
     assert told["rates"]["digits"]["linear"]["diverged"] == [1e30]
 
 
+def test_rates_may_be_added_and_a_row_that_was_trained_with_another_must_go(
+    folder: Path, tmp_path: Path
+) -> None:
+    def asked_for(rates: str) -> tuple[int, str, str]:
+        (tmp_path / "small.yaml").write_text(RECIPE.replace("[5e-3, 1e+30]", rates))
+        words = ("--tasks", "digits", "--rows", "linear", "--seeds", "0", "--json")
+        return invoke(*command(tmp_path, tmp_path / "out", *words))
+
+    code, _, error = asked_for("[1e-9]")
+    assert code == 0, error
+    code, printed, error = asked_for("[1e-9, 5e-2]")
+    assert code == 0, error
+    found = json.loads(printed)["rates"]["digits"]["linear"]
+    assert (found["chosen"], list(found["tried"])) == (1e-9, ["1e-09", "0.05"])
+    code, _, error = asked_for("[1e-9, 5e-3, 5e-2]")
+    assert code == 2
+    assert "digits/linear/seed-0 was begun with other inputs (recipe)" in error
+    assert "remove it" in error
+    shutil.rmtree(tmp_path / "out/digits/linear/seed-0")
+    code, printed, error = asked_for("[1e-9, 5e-3, 5e-2]")
+    assert code == 0, error
+    found = json.loads(printed)["rates"]["digits"]["linear"]
+    assert (found["chosen"], found["at_edge"]) == (5e-3, False)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -11,7 +11,8 @@ Parts, by default all but `vit-s`:
              cheapest is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
 - `cheaper`  the cheapest recipe on all tasks, 3 seeds
-- `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s NAME@FILE`), 2 tasks, 2 seeds
+- `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s FILE`, as `python
+             benchmarks/pretrain/teacher.py save` writes it), 2 tasks, 2 seeds
 
 Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
 so that two processes can share a part. After each part the table, its plots and every finished
@@ -38,6 +39,7 @@ from pages import DOCS, put
 
 RUNS = Path("runs")  # relative, so that results name no place of this machine
 KEPT = Path("benchmarks/micro_vtab/results")
+PLOTS = {"vit-nano": "claims", "vit-s": "claims/vit-s"}  # by backbone, in docs
 ROWS = {
     "core": "adapter,lora,vpt,feasible,noah",
     "rest": "linear,full,max,middle,random",
@@ -64,7 +66,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--tasks", help="instead of a part's own")
     parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--vit-s", help="the backbone of that part, such as NAME@FILE")
+    parser.add_argument("--vit-s", help="the backbone of that part, a file")
     parser.add_argument("--dry-run", action="store_true")
     given = parser.parse_args()
     strange = [part for part in given.parts if part not in ROWS]
@@ -82,23 +84,24 @@ def main() -> None:
             command += ["--tasks", given.tasks]
         if part == "vit-s":
             if not given.vit_s:
-                parser.error("the part vit-s needs --vit-s NAME@FILE")
+                parser.error("the part vit-s needs --vit-s FILE")
             command += ["--backbone", given.vit_s]
         if given.dry_run:
             command.append("--dry-run")
         take_up(KEPT / name, out, supernets="random" not in ROWS[part])
         print(part, *command[3:], flush=True)
-        subprocess.run(command, check=True)
+        code = subprocess.run(command, check=False).returncode
+        if code:
+            raise SystemExit(code)
         if not given.dry_run:
             keep(out, KEPT / name)
-            if name == "vit-nano":
-                publish(KEPT / name)
+            publish(KEPT / name)
 
 
 def publish(place: Path) -> None:
     """Write the answers to the README, and the report with its plots to docs/claims.md."""
     for plot in place.glob("*.png"):
-        _copy(plot, DOCS / "claims" / plot.name)
+        _copy(plot, DOCS / PLOTS[place.name] / plot.name)
     for (page, section), text in sections(place).items():
         put(page, section, text)
 
@@ -107,8 +110,11 @@ def sections(place: Path) -> dict[tuple[str, str], str]:
     """What the pages say of the table that lies at `place`, by page and section."""
     _, _, body = (place / "micro-vtab.md").read_text().partition("\n\n")  # the page has a title
     told = json.loads((place / "micro-vtab.json").read_text())
+    plots = PLOTS[place.name]
     for plot in place.glob("*.png"):
-        body = body.replace(f"![{plot.name}]({plot.name})", f"![{plot.stem}](claims/{plot.name})")
+        body = body.replace(f"![{plot.name}]({plot.name})", f"![{plot.stem}]({plots}/{plot.name})")
+    if place.name == "vit-s":  # below a heading of its own
+        return {("claims.md", "vit-s"): body.replace("\n## ", "\n### ").strip()}
     return {
         ("../README.md", "micro-vtab"): indent("\n".join(map("- {}".format, brief(told))), "  "),
         ("claims.md", "table"): body.strip(),

@@ -22,6 +22,9 @@ GRID = "grid.json"
 def merged(out: Path, asked: Asked) -> Asked:
     """What is asked for now, together with what was asked for in `out` before.
 
+    Learning rates to try may be others than before: each has runs of its own, and the table shows
+    those that are asked for now.
+
     Raises:
         RunError: if the runs there are of another backbone, space, budget or recipe.
     """
@@ -29,6 +32,7 @@ def merged(out: Path, asked: Asked) -> Asked:
         return asked
     told = RunDirectory(out).read_json(GRID, "base", "figures", "recipes")
     base = json.loads(json.dumps(_base(asked.settings)))
+    base["recipe"] = _plain(asked.settings.recipe)
     with reading(out / GRID):
         before = told["base"] | {"recipe": _plain(Recipe.from_dict(told["base"]["recipe"]))}
         recipes = {label: Recipe.from_dict(recipe) for label, recipe in told["recipes"].items()}
@@ -77,4 +81,7 @@ def _base(settings: Settings) -> dict[str, Any]:
 
 
 def _plain(recipe: Recipe) -> Any:
+    """What a recipe must have in common with the one of the same name that runs are of."""
+    if recipe.protocol:
+        recipe = replace(recipe, protocol=replace(recipe.protocol, rates={}))
     return json.loads(json.dumps(recipe.to_dict()))
