@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks/micro_vtab/results/vit-nano"
+TABLES = [KEPT]
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,9 @@ def table() -> ModuleType:
     return module
 
 
-def test_pages_say_what_the_table_says(table: ModuleType) -> None:
-    for (page, section), text in table.sections(KEPT).items():
+@pytest.mark.parametrize("kept", TABLES, ids=lambda kept: kept.name)
+def test_pages_say_what_the_table_says(table: ModuleType, kept: Path) -> None:
+    for (page, section), text in table.sections(kept).items():
         begin, end = (f"<!-- {section}: {word} -->" for word in ("begin", "end"))
         _, _, after = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(begin)
         said, found, _ = after.partition(end)
@@ -33,13 +35,14 @@ def test_pages_say_what_the_table_says(table: ModuleType) -> None:
         assert said.strip("\n") == text
 
 
-def test_the_table_is_of_the_committed_runs() -> None:
-    told = json.loads((KEPT / "micro-vtab.json").read_text())
+@pytest.mark.parametrize("kept", TABLES, ids=lambda kept: kept.name)
+def test_the_table_is_of_the_committed_runs(kept: Path) -> None:
+    told = json.loads((kept / "micro-vtab.json").read_text())
     assert told["rows"]
     for row, found in told["rows"].items():
         for task, scores in found["tasks"].items():
             for seed, accuracy in scores["seeds"].items():
-                file = KEPT / task / row / f"seed-{seed}" / "result.json"
+                file = kept / task / row / f"seed-{seed}" / "result.json"
                 assert json.loads(file.read_text())["test"]["accuracy"] == accuracy, file
 
 
@@ -73,3 +76,24 @@ def test_the_brief_names_each_recipe_once_the_best_first_and_which_keep(table: M
     assert kept == {row["row"].partition("@")[2] or own for row in held if row["keeps"]}
     told["curve"] = None
     assert table.brief(told) == answers
+
+
+def test_a_kept_supernet_counts_as_done_only_where_nothing_is_left_to_search_it(
+    table: ModuleType, tmp_path: Path
+) -> None:
+    runs = ["supernet/seed-0", "noah/seed-0", "supernet/seed-1", "noah/seed-1", "random/seed-1"]
+    runs += [row.replace("/", "@short/") for row in runs]
+    for run in runs:
+        for name in ("run.json", "result.json"):
+            path = tmp_path / "kept/emoji" / run / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(run)
+
+    def taken(*rows: str) -> set[str]:
+        out = tmp_path / "-".join(rows)
+        table.take_up(tmp_path / "kept", out, rows)
+        return {str(p.parent.relative_to(out / "emoji")) for p in out.rglob("result.json")}
+
+    assert taken("noah") == set(runs)
+    assert taken("noah", "random") == set(runs) - {"supernet/seed-0"}
+    assert taken("random@short") == set(runs) - {"supernet@short/seed-0"}

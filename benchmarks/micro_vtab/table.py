@@ -27,7 +27,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -88,7 +88,7 @@ def main() -> None:
             command += ["--backbone", given.vit_s]
         if given.dry_run:
             command.append("--dry-run")
-        take_up(KEPT / name, out, supernets="random" not in ROWS[part])
+        take_up(KEPT / name, out, ROWS[part].split(","))
         print(part, *command[3:], flush=True)
         code = subprocess.run(command, check=False).returncode
         if code:
@@ -156,13 +156,14 @@ def keep(out: Path, place: Path) -> None:
         _copy(path, place / path.relative_to(out))
 
 
-def take_up(place: Path, out: Path, *, supernets: bool) -> None:
+def take_up(place: Path, out: Path, rows: Sequence[str]) -> None:
     """Copy what was kept to where it counts as done, unless something is there.
 
     Args:
         place: where it was kept.
         out: the table's directory.
-        supernets: also those, which then count as done although their weights are not there.
+        rows: those that are asked for. A supernet that one of them is still to search is not
+            copied, as it would count as done although its weights are not there.
     """
     todo = []
     for path in place.rglob("*.json"):
@@ -170,10 +171,21 @@ def take_up(place: Path, out: Path, *, supernets: bool) -> None:
             ours = (out / path.name).exists()
         else:
             ours = (out / path.relative_to(place)).with_name("run.json").exists()
-        if not ours and (supernets or not path.parts[-3].startswith("supernet")):
+        if not ours and not _wanted(path, rows):
             todo.append(path)
     for path in todo:
         _copy(path, out / path.relative_to(place))
+
+
+def _wanted(path: Path, rows: Sequence[str]) -> bool:
+    """Whether a file is of a supernet that one of the rows is still to search."""
+    row, seed = path.parts[-3:-1]
+    name, _, label = row.partition("@")
+    searches = [f"{kind}@{label}".removesuffix("@") for kind in ("noah", "random")]
+    return name == "supernet" and any(
+        search in rows and not (path.parents[2] / search / seed / "result.json").exists()
+        for search in searches
+    )
 
 
 def _copy(path: Path, copy: Path) -> None:
