@@ -72,8 +72,10 @@ def test_the_brief_names_each_recipe_once_the_best_first_and_which_keep(table: M
     shown = [float(text.split(": ")[1].split()[0]) for text in each]
     assert shown == sorted(shown, reverse=True)
     own = told["about"]["recipe"]["name"]
-    kept = {text.split(",")[0] for text in each if text.endswith(", kept")}
-    assert kept == {row["row"].partition("@")[2] or own for row in held if row["keeps"]}
+    for end, beyond in ((", kept", True), (", kept on these tasks", False)):
+        kept = {text.split(",")[0] for text in each if text.endswith(end)}
+        which = (row["row"] for row in held if row["keeps"] and row["keeps_beyond"] == beyond)
+        assert kept == {row.partition("@")[2] or own for row in which}
     told["curve"] = None
     assert table.brief(told) == answers
 

@@ -25,7 +25,15 @@ import noahnas
 from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
 from noahnas.protocols import campaign
-from noahnas.protocols.answers import differences, half_width, keeps, rectangle
+from noahnas.protocols.answers import (
+    beyond,
+    compared,
+    differences,
+    half_width,
+    keeps,
+    rectangle,
+    whole,
+)
 from noahnas.protocols.cells import Settings, at_rate, best_rate
 from noahnas.protocols.curve import curve
 from noahnas.protocols.designs import design, row_of
@@ -621,6 +629,8 @@ def test_a_dry_run_tells_passes_and_time_and_what_is_missing_is_named(
         assert cells[name]["passes"] == spent
     assert cells["digits/lora/seed-2"]["seconds"] > 0
     assert told["to_do"]["cells"] == 3
+    kinds = {"lora in batches of 64", "mixed in batches of 64", "evaluation"}
+    assert set(told["passes_a_second"]) == kinds
     assert 0.75 < told["binding"]["infeasible"] < 0.9
     assert not (out / "digits/noah/seed-2").exists()
 
@@ -639,9 +649,9 @@ def test_a_rate_that_diverges_is_not_chosen(folder: Path, tmp_path: Path) -> Non
 def test_rates_may_be_added_and_a_row_that_was_trained_with_another_must_go(
     folder: Path, tmp_path: Path
 ) -> None:
-    def asked_for(rates: str) -> tuple[int, str, str]:
+    def asked_for(rates: str, row: str = "linear") -> tuple[int, str, str]:
         (tmp_path / "small.yaml").write_text(RECIPE.replace("[5e-3, 1e+30]", rates))
-        words = ("--tasks", "digits", "--rows", "linear", "--seeds", "0", "--json")
+        words = ("--tasks", "digits", "--rows", row, "--seeds", "0", "--json")
         return invoke(*command(tmp_path, tmp_path / "out", *words))
 
     code, _, error = asked_for("[1e-9]")
@@ -650,6 +660,11 @@ def test_rates_may_be_added_and_a_row_that_was_trained_with_another_must_go(
     assert code == 0, error
     found = json.loads(printed)["rates"]["digits"]["linear"]
     assert (found["chosen"], list(found["tried"])) == (1e-9, ["1e-09", "0.05"])
+    code, printed, error = asked_for("[1e-11, 1e-9, 5e-2]", "adapter")
+    assert code == 0, error
+    found = json.loads(printed)["rates"]["digits"]["linear"]  # one of those listed is not tried yet
+    assert (found["chosen"], found["at_edge"], found["diverged"]) == (1e-9, True, [])
+    assert list(found["tried"]) == ["1e-09", "0.05"]
     code, _, error = asked_for("[1e-9, 5e-3, 5e-2]")
     assert code == 2
     assert "digits/linear/seed-0 was begun with other inputs (recipe)" in error
@@ -733,10 +748,13 @@ def scores(values: Any) -> dict[str, dict[int, float]]:
 TITLES = {"noah": "NOAH", "lora": "LoRA", "vpt": "VPT"}
 
 
-def told(shift: float, noise: float, tasks: int = 10, seeds: int = 3) -> dict[str, Any]:
+def told(
+    shift: float, noise: float, tasks: int = 10, seeds: int = 3, apart: float = 0.0
+) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     base = rng.uniform(0.4, 0.8, (tasks, 1)) + np.zeros((tasks, seeds))
     own = base + shift + noise * rng.standard_normal((tasks, seeds))
+    own += apart * np.linspace(-1, 1, tasks)[:, None]
     (found,) = differences({"noah": scores(own), "lora": scores(base)}, "noah", ["lora"], TITLES)
     return found
 
@@ -749,7 +767,19 @@ def told(shift: float, noise: float, tasks: int = 10, seeds: int = 3) -> dict[st
         (told(0.0, 0.003), "does not beat", "a gain of a point is ruled out"),
         (told(0.0, 0.08), "cannot be told", "cannot be told (a difference is not shown)"),
         (told(0.03, 0.01, 1, 3), "cannot be told", "cannot be told (too few seeds to tell)"),
-        (told(0.03, 0.01, 1, 8), "beats", "on these tasks; whether on others, too, cannot be told"),
+        (told(0.03, 0.01, 1, 8), "beats", "on these tasks; whether on others"),
+        (told(0.03, 0.03, 4, 8), "beats", "NOAH beats LoRA: +"),
+        (
+            told(0.03, 0.01, 4, 8, 0.03),
+            "beats",
+            "on these tasks; whether on others, too, cannot be told",
+        ),
+        (told(0.0, 0.003, 3, 9), "does not beat", "is ruled out: "),
+        (
+            told(0.0, 0.003, 3, 9, 0.006),
+            "does not beat",
+            "is ruled out on these tasks; whether on others",
+        ),
     ],
 )
 def test_an_answer_follows_from_its_interval_and_test(
@@ -767,6 +797,8 @@ def test_more_comparisons_make_each_p_larger() -> None:
     both = differences(rows, "noah", ["lora", "vpt"], TITLES)[0]
     assert alone["p_corrected"] == alone["p"] == pytest.approx(2**-7)
     assert both["p_corrected"] == pytest.approx(2 * alone["p"])
+    pairs = compared(rows, [("noah", "lora"), ("noah", "vpt"), ("lora", "noah")], TITLES)
+    assert [found["p_corrected"] for found in pairs] == pytest.approx([3 * alone["p"]] * 3)
 
 
 def test_pairs_that_others_lack_are_left_out() -> None:
@@ -777,6 +809,17 @@ def test_pairs_that_others_lack_are_left_out() -> None:
     assert (values.shape, tasks) == ((2, 3), ["t0", "t1"])
     assert values == pytest.approx(0.1)
     assert rectangle(first, {})[1] == []
+    assert whole({"a": [2, 0, 1], "b": [1], "c": [0, 4]}) == {"a": [0, 1], "c": [0, 4]}
+    assert whole({"a": [0, 1, 2], "b": [1], "c": [0]}) == {"a": [0], "b": [1], "c": [0]}
+    assert whole({"a": []}) == {}
+
+
+def test_beyond_the_tasks_the_wider_interval_counts() -> None:
+    few = told(0.0, 0.01, 3, 9, 0.02)
+    narrow, wide = few["difference"], few["over_tasks"]
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+    assert beyond(few) == (wide["low"], wide["high"])
+    assert beyond(told(0.0, 0.01, 1, 9)) == (-math.inf, math.inf)
 
 
 def test_half_an_interval_of_three_seeds_is_student_s() -> None:
@@ -806,6 +849,14 @@ def test_the_curve_holds_recipes_against_the_dearest_and_the_table_s_own() -> No
         ("noah@t", "noah@p"): (False, 15),
         ("noah@t", "noah"): (False, 18),
     }
+    assert all(row["keeps_beyond"] == row["keeps"] for row in found["held"])
+    assert "keeps the accuracy of noah@p (loses less than 1.0 points): -" in str(found["held"])
+    uneven = base[:3] - np.array([[0.008], [-0.004], [-0.004]])
+    few = curve({"noah": scores(uneven), "noah@p": scores(base[:3])}, costs, {n: n for n in rows})
+    assert few is not None
+    (held,) = few["held"]
+    assert (held["keeps"], held["keeps_beyond"]) == (True, False)
+    assert "(loses less than 1.0 points) on these tasks; whether on others" in held["sentence"]
     assert found["left_out"] == []
     part = curve(rows | {"noah@t": {"t0": rows["noah@t"]["t0"]}}, costs, {n: n for n in rows})
     assert part is not None

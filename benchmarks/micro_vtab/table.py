@@ -17,7 +17,8 @@ Parts, by default all but `vit-s`:
 Each goes on where it was stopped; parts share what they have in common. `--tasks` takes fewer,
 so that two processes can share a part. After each part the table, its plots and every finished
 run's inputs and result are copied to `benchmarks/micro_vtab/results`; what lies there counts as
-done in a checkout that has no runs of its own, so a campaign can move to another machine.
+done in a checkout that has no runs of its own, so a campaign can move to another machine. A run
+that is to be made again must be removed there as well.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def main() -> None:
             command += ["--backbone", given.vit_s]
         if given.dry_run:
             command.append("--dry-run")
-        take_up(KEPT / name, out, ROWS[part].split(","))
+        parts = (each for each in ROWS if (each == "vit-s") == (part == "vit-s"))
+        take_up(KEPT / name, out, ",".join(ROWS[each] for each in parts).split(","))
         print(part, *command[3:], flush=True)
         code = subprocess.run(command, check=False).returncode
         if code:
@@ -131,12 +133,14 @@ def brief(told: Mapping[str, Any]) -> list[str]:
             f"{row['row'].partition('@')[2] or told['about']['recipe']['name']}, "
             f"{row['share']:.1%}: {points(row['difference'])}, {row['pairs']} pairs"
             + (", kept" if row["keeps"] else "")
+            + (" on these tasks" if row["keeps"] and not row["keeps_beyond"] else "")
             for row in sorted(held, key=lambda row: -row["difference"]["mean"])
         )
         paper = told["titles"][curve["reference"]]
         found.append(
             f"Cheaper recipes less {paper}, with their share of its passes, choices of rates "
-            f"apart (*kept*: all of the interval above -{100 * MARGIN:.1f}): {'; '.join(each)}."
+            f"apart (*kept*: all of the interval above -{100 * MARGIN:.1f}; *on these tasks*: "
+            f"but not that of Student's t over tasks): {'; '.join(each)}."
         )
     return found
 
@@ -162,8 +166,9 @@ def take_up(place: Path, out: Path, rows: Sequence[str]) -> None:
     Args:
         place: where it was kept.
         out: the table's directory.
-        rows: those that are asked for. A supernet that one of them is still to search is not
-            copied, as it would count as done although its weights are not there.
+        rows: those that are asked for, now or by a later part. A supernet that one of them is
+            still to search is not copied, as it would count as done although its weights are not
+            there.
     """
     todo = []
     for path in place.rglob("*.json"):

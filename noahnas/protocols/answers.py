@@ -3,7 +3,9 @@
 A pair is a task and a seed that both rows have. Tasks are the unit that one wants to speak beyond,
 and seeds are independent once a task is given: so intervals resample tasks, then seeds within each,
 and tests flip the signs of pairs for what holds on these tasks, of whole tasks for what holds
-beyond them (`noahnas.compare.statistics`).
+beyond them (`noahnas.compare.statistics`). Resampling few tasks gives intervals that are too
+narrow, so something is said to hold beyond these tasks only if the interval of Student's t over the
+tasks' means, which is far wider for few, says so as well.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ Scores = Mapping[str, Mapping[int, float]]  # task → seed → accuracy on test
 
 STEP = 1e-4  # of accuracy, in which sign-flip tests count: tasks have different numbers of images
 MARGIN = 0.01  # of accuracy: a loss, or a gain, that would matter
+HERE = " on these tasks; whether on others, too, cannot be told"
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -43,37 +46,46 @@ def half_width(values: Sequence[float]) -> float | None:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def rectangle(first: Scores, second: Scores) -> tuple[Array, list[str]]:
-    """Paired differences first − second, as many as fit one table of tasks × seeds.
+def whole(seeds: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """As many pairs of a task and a seed as fit one table of tasks × seeds, of those given.
 
-    Tasks that have fewer pairs than others are left out, or pairs of those that have more,
-    whichever leaves more pairs; what is left out is missing in the list of tasks.
+    Tasks that have fewer seeds than others are left out, or seeds of those that have more,
+    whichever leaves more pairs, and of equals more tasks.
+    """
+    counts = sorted({len(found) for found in seeds.values()} - {0})
+    if not counts:
+        return {}
+    most = max(counts, key=lambda n: n * sum(len(found) >= n for found in seeds.values()))
+    return {task: sorted(found)[:most] for task, found in seeds.items() if len(found) >= most}
+
+
+def rectangle(first: Scores, second: Scores) -> tuple[Array, list[str]]:
+    """Paired differences first − second, as many as make a `whole` table.
 
     Returns:
         (tasks, pairs), and the tasks' names. Empty if there is no pair.
     """
-    pairs = {
-        task: [first[task][seed] - second[task][seed] for seed in seeds]
-        for task in first
-        if (seeds := sorted(set(first[task]) & set(second.get(task, {}))))
-    }
-    if not pairs:
-        return np.zeros((0, 0)), []
-    counts = sorted({len(found) for found in pairs.values()}, reverse=True)
-    most = max(counts, key=lambda n: n * sum(len(found) >= n for found in pairs.values()))
-    tasks = [task for task, found in pairs.items() if len(found) >= most]
-    return np.array([pairs[task][:most] for task in tasks]), tasks
+    pairs = whole({task: sorted(set(first[task]) & set(second.get(task, {}))) for task in first})
+    values = [[first[task][s] - second[task][s] for s in seeds] for task, seeds in pairs.items()]
+    return (np.array(values) if values else np.zeros((0, 0))), list(pairs)
 
 
 def differences(
     scores: Mapping[str, Scores], row: str, others: Sequence[str], titles: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """One row against others at once, with p values corrected over them (Holm).
+    """One row against others at once, as `compared` does."""
+    return compared(scores, [(row, other) for other in others], titles)
 
-    Others without a common pair are left out.
+
+def compared(
+    scores: Mapping[str, Scores], asked: Sequence[tuple[str, str]], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Rows against others, with p values corrected over all that is asked (Holm).
+
+    What has no common pair of task and seed is left out.
     """
     found: list[dict[str, Any]] = []
-    for other in others:
+    for row, other in asked:
         values, tasks = rectangle(scores.get(row, {}), scores.get(other, {}))
         if not values.size:
             continue
@@ -93,6 +105,7 @@ def differences(
                 "over_tasks": {
                     "p": sign_flip(steps.sum(axis=1).tolist()),
                     "smallest_p": smallest_p(len(tasks)),
+                    **_by_tasks(values),
                 },
             }
         )
@@ -104,6 +117,23 @@ def differences(
         each["answer"] = answer(each)
         each["sentence"] = sentence(each, titles)
     return found
+
+
+def _by_tasks(values: Array) -> dict[str, float | None]:
+    """The interval of the mean of differences (tasks, pairs) by Student's t over tasks."""
+    mean, half = float(values.mean()), half_width(values.mean(axis=1).tolist())
+    return {
+        "low": None if half is None else mean - half,
+        "high": None if half is None else mean + half,
+    }
+
+
+def beyond(found: Mapping[str, Any]) -> tuple[float, float]:
+    """Between what a difference lies on other tasks, too: the wider of both intervals' ends."""
+    ends = [(each["low"], each["high"]) for each in (found["difference"], found["over_tasks"])]
+    if any(low is None for low, _ in ends):
+        return -math.inf, math.inf
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def answer(found: Mapping[str, Any]) -> str:
@@ -140,17 +170,14 @@ def sentence(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
 
 
 def _said(found: Mapping[str, Any], row: str, other: str) -> str:
-    low, high = found["difference"]["low"], found["difference"]["high"]
+    low, high = beyond(found)
     if found["answer"] == "beats":
-        beyond = low is not None and low > 0 and len(found["tasks"]) > 1
-        return f"{row} beats {other}" + (
-            "" if beyond else " on these tasks; whether on others, too, cannot be told"
-        )
+        return f"{row} beats {other}" + ("" if low > 0 else HERE)
     if found["verdict"] == "worse":
-        beyond = high is not None and high < 0 and len(found["tasks"]) > 1
-        return f"{row} does not beat {other}: it is worse" + ("" if beyond else " on these tasks")
+        return f"{row} does not beat {other}: it is worse" + ("" if high < 0 else HERE)
     if found["answer"] == "does not beat":
-        return f"{row} does not beat {other}: a gain of a point is ruled out"
+        told = f"{row} does not beat {other}: a gain of a point is ruled out"
+        return told + ("" if high < MARGIN else HERE)
     return f"Whether {row} beats {other} cannot be told ({found['verdict']})"
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from noahnas.compare.statistics import interval
-from noahnas.protocols.answers import MARGIN, Scores, differences, keeps, points
+from noahnas.protocols.answers import (
+    HERE,
+    MARGIN,
+    Scores,
+    beyond,
+    compared,
+    keeps,
+    points,
+    whole,
+)
 
 CURVE = "noah"  # the row whose recipes make the curve
 CHARGED = ("supernet", "search", "epochs", "retrain")  # stages of a run that its row is charged
@@ -22,8 +31,9 @@ def curve(
     """Points of the recipes, and of the other rows that were run on the same tasks and seeds.
 
     Recipes are held against the dearest, and against the table's own, each on all the pairs that
-    both have. Points are on the pairs of the dearest, so a recipe that lacks some of them has none;
-    unless all others do: then they are on what it shares with the one that has the most of them.
+    both have, as far as these make a `whole` table. Points are on the pairs of the dearest, so a
+    recipe that lacks some of them has none; unless all others do: then they are on what it shares
+    with the one that has the most of them.
 
     Args:
         scores: by row.
@@ -38,8 +48,8 @@ def curve(
     if len(recipes) < 2:
         return None
     reference = max(recipes, key=lambda name: spent[name])
-    shared = {name: _common(scores, [reference, name]) for name in recipes if name != reference}
-    common = max(shared.values(), key=lambda pairs: sum(map(len, pairs.values())))
+    shared = (whole(_common(scores, [reference, name])) for name in recipes if name != reference)
+    common = max(shared, key=lambda pairs: sum(map(len, pairs.values())))
     if not common:
         return None
     points = {}
@@ -53,13 +63,20 @@ def curve(
                 "rates": costs[name]["rates"]["passes"],
                 "accuracy": interval(_values(scores[name], common)).to_dict(),
             }
+    cheaper = [
+        (name, dear)
+        for dear in dict.fromkeys((reference, CURVE))
+        for name in recipes
+        if spent[name] < spent.get(dear, 0)
+    ]
     held = []
-    for dear in dict.fromkeys((reference, CURVE)):
-        for name in recipes:
-            if spent[name] < spent.get(dear, 0):
-                for found in differences(scores, name, [dear], titles):
-                    found |= {"share": spent[name] / spent[dear], "keeps": keeps(found)}
-                    held.append(found | {"sentence": _sentence(found, titles)})
+    for found in compared(scores, cheaper, titles):
+        found |= {
+            "share": spent[found["row"]] / spent[found["against"]],
+            "keeps": keeps(found),
+            "keeps_beyond": beyond(found)[0] > -MARGIN,
+        }
+        held.append(found | {"sentence": _sentence(found, titles)})
     return {
         "reference": reference,
         "left_out": [titles[name] for name in scores if name not in points],
@@ -86,16 +103,16 @@ def _within(common: Mapping[str, list[int]], scores: Scores) -> bool:
 
 
 def _values(scores: Scores, common: Mapping[str, list[int]]) -> Any:
-    """(tasks, seeds) of as many seeds as each task has."""
-    least = min(len(seeds) for seeds in common.values())
-    return np.array([[scores[task][s] for s in seeds[:least]] for task, seeds in common.items()])
+    """(tasks, seeds)."""
+    return np.array([[scores[task][seed] for seed in seeds] for task, seeds in common.items()])
 
 
 def _sentence(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     row, other = titles[found["row"]], titles[found["against"]]
     told = points(found["difference"])
+    limits = f"(loses less than {100 * MARGIN:.1f} points)"
     said = {
-        True: f"keeps the accuracy of {other} (loses less than {100 * MARGIN:.1f} points)",
+        True: f"keeps the accuracy of {other} {limits}{'' if found['keeps_beyond'] else HERE}",
         False: f"is not shown to keep the accuracy of {other}",
         None: f"cannot be held against {other}: one pair",
     }[found["keeps"]]

@@ -54,18 +54,20 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
             )
     bind = about["binding"]
     largest = "feasible" if bind["largest_feasible"] else "infeasible"
-    precisions: list[str] = list(about["precision"])
-    for name in precisions[1:]:
-        rows = ", ".join(f"{row} ({runs})" for row, runs in about["precision"][name].items())
-        yield f"Runs in {name}, the others in {precisions[0]}: {rows}."
+    cut = "an unknown share" if bind["share"] is None else f"{1 - bind['share']:.1%}"
+    for key, what in (("precision", "in {}"), ("device", "on {}"), ("torch", "with torch {}")):
+        common, *others = about[key] or [""]
+        for other in others:
+            rows = ", ".join(f"{row} ({runs})" for row, runs in about[key][other].items())
+            yield f"Runs {what.format(other)}, the others {what.format(common)}: {rows}."
     if told["curve"] and told["curve"]["left_out"]:
         yield (
             "Not in the curve, as they lack tasks or seeds of those that are: "
             f"{'; '.join(told['curve']['left_out'])}."
         )
     yield (
-        f"The budget of {about['params']:,} parameters leaves out {1 - bind['share']:.1%} of "
-        f"uniform draws ({bind['draws']} drawn); the largest arch is {largest}"
+        f"The budget of {about['params']:,} parameters leaves out {cut} of uniform draws "
+        f"({bind['draws']} drawn); the largest arch is {largest}"
         + ("." if bind["binds"] else ": it hardly binds, and the largest arch tends to win.")
     )
     used = told["budget"]["used"].get(SEARCHED)

@@ -10,7 +10,7 @@ from typing import Any
 
 from noahnas.compare.winners import usage
 from noahnas.data.micro_vtab import GROUPS, TASKS
-from noahnas.protocols.answers import Scores, differences, half_width
+from noahnas.protocols.answers import Scores, compared, differences, half_width
 from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.curve import CHARGED, curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
@@ -53,13 +53,16 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "answers": {
             "singles": differences(scores, SEARCHED, [s for s in SINGLES if s in rows], titles),
             "feasible": differences(scores, SEARCHED, ["feasible"], titles),
-            "alike": [
-                row
-                for label in asked.recipes
-                for noah, chance in [(f"{SEARCHED}@{label}", f"feasible@{label}")]
-                if noah in rows and chance in rows
-                for row in differences(scores, noah, [chance], titles)
-            ],
+            "alike": compared(
+                scores,
+                [
+                    (noah, chance)
+                    for label in asked.recipes
+                    for noah, chance in [(f"{SEARCHED}@{label}", f"feasible@{label}")]
+                    if noah in rows and chance in rows
+                ],
+                titles,
+            ),
             "others": differences(scores, SEARCHED, others, titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),
@@ -138,17 +141,18 @@ def _about(
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},
         "tasks": list(tasks),
         "seeds": sorted({figure.seed for figure in asked.figures}),
-        "precision": _by_precision(zip(begun, runs, strict=True)),
-        "device": sorted({run["device"] for run in runs}),
+        "precision": _by(begun, [run["precision"] for run in runs]),
+        "device": _by(begun, [run["device"] for run in runs]),
+        "torch": _by(begun, [run["versions"]["torch"] for run in runs]),
         "versions": versions(),
     }
 
 
-def _by_precision(begun: Iterable[tuple[Cell, Mapping[str, Any]]]) -> dict[str, dict[str, int]]:
-    """How many runs of each row are in each precision, the most common precision first."""
+def _by(begun: Sequence[Cell], values: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many runs of each row have each value, the most common value first."""
     found: dict[str, dict[str, int]] = {}
-    for cell, about in begun:
-        rows = found.setdefault(about["precision"], {})
+    for cell, value in zip(begun, values, strict=True):
+        rows = found.setdefault(value, {})
         rows[cell.row.name] = rows.get(cell.row.name, 0) + 1
     return dict(sorted(found.items(), key=lambda item: -sum(item[1].values())))
 
@@ -249,25 +253,37 @@ def _rates(
         if not cell.rates or _tag(cell.row.name) in found.get(cell.task, {}):
             continue
         done = [(name, rate) for name, rate in cell.rates if name in results]
-        if len(done) < len(cell.rates) and not (out / cell.name / "result.json").is_file():
+        ends = cell.name in results
+        if len(done) < len(cell.rates) and not ends:
             continue  # more are to be tried
-        tried = list(dict.fromkeys(rate for _, rate in cell.rates))
-        runs = {r: [name for name, rate in cell.rates if rate == r] for r in tried}
-        whole = [rate for rate in tried if all(name in results for name in runs[rate])]
-        chosen = best_rate([(name, rate) for name, rate in done if rate in whole], results)
+        listed: dict[float, list[str]] = {}
+        for name, rate in cell.rates:
+            listed.setdefault(rate, []).append(name)
+        runs = {  # without rates that are listed since the row was trained, and not tried yet
+            rate: names
+            for rate, names in listed.items()
+            if all((out / name / "run.json").is_file() for name in names)
+        }
+        whole = [rate for rate, names in runs.items() if all(name in results for name in names)]
         costs = [results[name]["cost"]["retrain"] for name, _ in done]
+        chosen = _rate(out / cell.name) if ends else best_rate(cell.rates, results)
         found.setdefault(cell.task, {})[_tag(cell.row.name)] = {
             "tried": {
                 f"{rate:g}": statistics.fmean(results[n]["val"]["accuracy"] for n in runs[rate])
                 for rate in whole
             },
-            "diverged": [rate for rate in tried if rate not in whole],
+            "diverged": [rate for rate in runs if rate not in whole],
             "chosen": chosen,
-            "at_edge": len(tried) > 1 and chosen in (tried[0], tried[-1]),
+            "at_edge": len(runs) > 1 and chosen in (min(runs), max(runs)),
             "passes": sum(cost["passes"] for cost in costs),
             "seconds": sum(cost["seconds"] for cost in costs),
         }
     return found
+
+
+def _rate(path: Path) -> float:
+    """The learning rate that a run was retrained with."""
+    return float(RunDirectory(path).about["inputs"]["recipe"]["retrain"]["lr"])
 
 
 # --- the budget, and who won -----------------------------------------------------------------

@@ -6,7 +6,6 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,12 +21,14 @@ from noahnas.inputs import Inputs
 from noahnas.loaded import default_threads
 from noahnas.policy import SANDWICH, only
 from noahnas.protocols.cells import Cell
-from noahnas.protocols.rows import Row
+from noahnas.recipe import Stage
 from noahnas.space import Arch
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, build, train
 
 BATCHES = 3  # of a training that is timed, after one that is not
 EVALUATED = 256  # images
+EVALUATION, MIXED = "evaluation", "mixed"
+ALIKE = ("linear", "full", "adapter", "lora", "vpt-deep")  # kinds of rows that are timed apart
 
 
 def passes(cell: Cell) -> dict[str, int]:
@@ -55,9 +56,7 @@ def passes(cell: Cell) -> dict[str, int]:
 
 def seconds(cell: Cell, speeds: Mapping[str, float]) -> float:
     """An estimate of a cell's time, from `measured` seconds a pass."""
-    own = {"supernet": "mixed", "spread": "evaluation", "search": "evaluation"}
-    like = _like(cell.row)
-    return sum(count * speeds[own.get(stage, like)] for stage, count in passes(cell).items())
+    return sum(count * speeds[_kind(cell, stage)] for stage, count in passes(cell).items())
 
 
 def measured(cells: Sequence[Cell], middle: Arch) -> dict[str, float]:
@@ -67,24 +66,32 @@ def measured(cells: Sequence[Cell], middle: Arch) -> dict[str, float]:
         cells: of one table; one of each kind is measured, on random pictures.
         middle: an architecture of several modules, which stands for all of them.
     """
-    kinds: dict[str, tuple[Arch, Inputs]] = {}
-    for cell in cells:
-        kinds.setdefault(_like(cell.row), (cell.inputs.arch or middle, cell.inputs))
-    kinds["mixed"] = (middle, cells[0].inputs)
     found = {}
-    for kind, (arch, inputs) in kinds.items():
-        own = middle if kind == "mixed" else arch
-        found[kind], found["evaluation"] = _timed(own, replace(inputs, full=kind == "full"))
+    for cell in cells:
+        for stage in passes(cell):
+            kind = _kind(cell, stage)
+            if kind in found or kind == EVALUATION:
+                continue
+            recipe = cell.inputs.recipe
+            how = recipe.supernet if stage == "supernet" else recipe.retrain
+            arch = middle if kind.startswith(MIXED) else cell.inputs.arch or middle
+            found[kind], found[EVALUATION] = _timed(arch, cell.inputs, how)
     return found
 
 
-def _like(row: Row) -> str:
-    return row.kind if row.kind in ("linear", "full", "adapter", "lora", "vpt-deep") else "mixed"
+def _kind(cell: Cell, stage: str) -> str:
+    """What a stage's seconds a pass depend on, beside the backbone."""
+    if stage in ("spread", "search"):
+        return EVALUATION
+    recipe = cell.inputs.recipe
+    like = cell.row.kind if cell.row.kind in ALIKE and stage != "supernet" else MIXED
+    batch = (recipe.supernet if stage == "supernet" else recipe.retrain).batch_size
+    return f"{like} in batches of {batch}"
 
 
-def _timed(arch: Arch, inputs: Inputs) -> tuple[float, float]:
+def _timed(arch: Arch, inputs: Inputs, how: Stage) -> tuple[float, float]:
     """Seconds a pass of training and of evaluating."""
-    stage = inputs.recipe.retrain.of_epochs(1)
+    stage = how.of_epochs(1)
     backbone = load_backbone(inputs.backbone, stage.drop_path)
     torch.set_num_threads(inputs.threads or default_threads(backbone))
     device = choose_device(inputs.device)

@@ -16,7 +16,7 @@ def sheets(told: Told) -> list[Sheet]:
     """All tables, the most important first."""
     found = [_groups(told), _tasks(told), _costs(told), _rates(told)]
     found += [_answers(told, key, title) for key, title in ANSWERED.items()]
-    return [sheet for sheet in (*found, _curve(told)) if sheet.rows]
+    return [sheet for sheet in (*found, _curve(told), _held(told)) if sheet.rows]
 
 
 def sentences(told: Told) -> list[str]:
@@ -37,7 +37,7 @@ def to_markdown(told: Told, plots: Sequence[str] = ()) -> str:
     parts += [f"![{name}]({name})" for name in plots]
     parts += ["## Notes", "\n".join(f"- {note}" for note in told["notes"])]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    return "\n\n".join([*parts, versions + "."]) + "\n"
+    return "\n\n".join([*parts, f"Written by {versions}."]) + "\n"
 
 
 def heading(told: Told) -> str:
@@ -143,6 +143,7 @@ def _answers(told: Told, key: str, title: str) -> Sheet:
         (
             told["titles"][row["against"]],
             difference(row["difference"]),
+            _between(row["over_tasks"]),
             f"{row['won']} of {row['pairs']}",
             f"{row['p_corrected']:.3g}",
             f"{row['over_tasks']['p']:.3g} (at least {row['over_tasks']['smallest_p']:.2g})",
@@ -150,7 +151,7 @@ def _answers(told: Told, key: str, title: str) -> Sheet:
         )
         for row in told["answers"][key]
     ]
-    head = ("", "difference", "higher in", "p, Holm", "p over tasks", "NOAH")
+    head = ("", "difference", "over tasks, by t", "higher in", "p, Holm", "p over tasks", "NOAH")
     return Sheet(title, head, tuple(rows))
 
 
@@ -171,11 +172,36 @@ def _curve(told: Told) -> Sheet:
     return Sheet(f"Accuracy against passes, {over}", head, tuple(rows))
 
 
+def _held(told: Told) -> Sheet:
+    curve, titles = told["curve"], told["titles"]
+    keeps = {True: "yes", False: "not shown", None: NONE}
+    rows = [
+        (
+            titles[row["row"]],
+            titles[row["against"]],
+            f"{row['share']:.1%}",
+            difference(row["difference"]),
+            _between(row["over_tasks"]),
+            str(row["pairs"]),
+            "on these tasks" if row["keeps"] and not row["keeps_beyond"] else keeps[row["keeps"]],
+        )
+        for row in (curve["held"] if curve else ())
+    ]
+    head = ("", "less", "share of its passes", "difference", "over tasks, by t", "pairs", "kept")
+    return Sheet("Recipes less dearer ones, points on test", head, tuple(rows))
+
+
 def difference(found: Told) -> str:
     """A mean difference with its interval, in points."""
     if found["low"] is None:
         return f"{100 * found['mean']:+.1f}"
-    return f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return f"{100 * found['mean']:+.1f} {_between(found)}"
+
+
+def _between(found: Told) -> str:
+    if found["low"] is None:
+        return NONE
+    return f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
 def _interval(found: Told) -> str:
