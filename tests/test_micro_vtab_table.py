@@ -644,6 +644,15 @@ def test_a_rate_that_diverges_is_not_chosen(folder: Path, tmp_path: Path) -> Non
     told = json.loads(printed)
     assert told["rates"]["digits"]["linear"]["chosen"] == 5e-3
     assert told["rates"]["digits"]["linear"]["diverged"] == [1e30]
+    trial = tmp_path / "out/digits/rates/linear/lr-1e+30"
+    before = {path: path.stat().st_mtime_ns for path in trial.iterdir()}
+    code, printed, error = invoke(*words, "--dry-run", "--json")
+    assert code == 0, error
+    assert json.loads(printed)["to_do"]["cells"] == 0
+    code, printed, error = invoke(*words, "--json")
+    assert code == 0, error
+    assert json.loads(printed) == told
+    assert {path: path.stat().st_mtime_ns for path in trial.iterdir()} == before
 
 
 def test_rates_may_be_added_and_a_row_that_was_trained_with_another_must_go(

@@ -130,6 +130,11 @@ def measured(change: Change, table: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def pairs(found: Mapping[str, Any]) -> int:
+    """How many searches a change was measured with."""
+    return sum(map(len, found[SIDES[0]]["accuracy"].values()))
+
+
 def page(told: Told) -> str:
     """The section of the page: a line for each change."""
     scores: dict[str, Scores] = {
@@ -194,7 +199,11 @@ def main() -> None:
             print(name, preview(out, wish)["to_do"])
             continue
         with working(same_command) as report:
-            told[name] = measured(known[name], carry_out(out, wish, report))
+            found = measured(known[name], carry_out(out, wish, report))
+        if name in told and pairs(found) < pairs(told[name]):
+            print(f"{name}: {OUT} holds more runs of it, so it stays as it is", found, flush=True)
+            continue
+        told[name] = found
         told = {each: told[each] for each in known if each in told}
         kept = {"precision": given.precision, "versions": versions(), "changes": told}
         write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())

@@ -34,6 +34,7 @@ from textwrap import indent
 from typing import Any
 
 from noahnas.protocols.answers import MARGIN, points
+from noahnas.protocols.runs import FAILED
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import DOCS, put
@@ -151,10 +152,10 @@ def keep(out: Path, place: Path) -> None:
     Not those of a supernet that is still to be searched: its weights are too large to be kept.
     """
     found = [p for p in out.iterdir() if p.is_file() and p.suffix != ".lock"]
-    for result in out.rglob("result.json"):
+    for result in (*out.rglob("result.json"), *out.rglob(FAILED)):
         row, seed = result.parts[-3:-1]
         noah = row.replace("supernet", "noah", 1)
-        if noah == row or (result.parents[2] / noah / seed / result.name).exists():
+        if noah == row or (result.parents[2] / noah / seed / "result.json").exists():
             found += [result, result.with_name("run.json")]
     for path in found:
         _copy(path, place / path.relative_to(out))

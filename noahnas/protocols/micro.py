@@ -261,7 +261,8 @@ def _candidates(
 ) -> list[Cell]:
     """Designs that are trained alone on train for a few epochs and scored on val.
 
-    As many as can be had for the passes that the recipe spends on supernet and search, two at least.
+    As many as can be had for the passes that the recipe spends on supernet and search, at least
+    two.
     """
     recipe = inputs.recipe
     stage = replace(recipe.retrain, epochs=min(ALONE_EPOCHS, recipe.retrain.epochs))

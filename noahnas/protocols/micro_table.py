@@ -108,7 +108,7 @@ def _charged(
             continue
         search = {"passes": 0, "seconds": 0.0}
         for name in cell.candidates:
-            if name in results:  # another diverged
+            if "cost" in results[name]:  # another diverged
                 own = results[name]
                 search["passes"] += own["cost"]["retrain"]["passes"] + own["val"]["passes"]
                 search["seconds"] += own["cost"]["retrain"]["seconds"]
@@ -252,24 +252,23 @@ def _rates(
     for cell in asked.plan():
         if not cell.rates or _tag(cell.row.name) in found.get(cell.task, {}):
             continue
-        done = [(name, rate) for name, rate in cell.rates if name in results]
         ends = cell.name in results
-        if len(done) < len(cell.rates) and not ends:
+        if not ends and any(name not in results for name, _ in cell.rates):
             continue  # more are to be tried
         listed: dict[float, list[str]] = {}
         for name, rate in cell.rates:
             listed.setdefault(rate, []).append(name)
         runs = {  # without rates that are listed since the row was trained, and not tried yet
-            rate: names
+            rate: [results[name] for name in names]
             for rate, names in listed.items()
-            if all((out / name / "run.json").is_file() for name in names)
+            if all(name in results for name in names)
         }
-        whole = [rate for rate, names in runs.items() if all(name in results for name in names)]
-        costs = [results[name]["cost"]["retrain"] for name, _ in done]
+        whole = [rate for rate, tried in runs.items() if all("val" in result for result in tried)]
+        costs = [r["cost"]["retrain"] for tried in runs.values() for r in tried if "cost" in r]
         chosen = _rate(out / cell.name) if ends else best_rate(cell.rates, results)
         found.setdefault(cell.task, {})[_tag(cell.row.name)] = {
             "tried": {
-                f"{rate:g}": statistics.fmean(results[n]["val"]["accuracy"] for n in runs[rate])
+                f"{rate:g}": statistics.fmean(result["val"]["accuracy"] for result in runs[rate])
                 for rate in whole
             },
             "diverged": [rate for rate in runs if rate not in whole],

@@ -23,6 +23,8 @@ from noahnas.workers import Job, Workers
 # is decided by the cell's name, and its path changes when a table's directory is moved.
 UNLIKE = ("threads", "supernet")
 
+FAILED = "failed.json"  # in the place of a result, why a trial of a learning rate diverged
+
 Watch = Callable[[Cell, str, int, int], AbstractContextManager[Report]]  # and why, number, of all
 After = Callable[[Cell, Path, Report], None]
 
@@ -47,12 +49,10 @@ def run_cells(
     """
     check_begun(out, plan)
     _check_now(out, plan, watch)
-    failed = _ahead(out, plan, watch, workers) if workers else {}
+    if workers:
+        _ahead(out, plan, watch, workers)
     results: dict[str, dict[str, Any]] = {}
     for number, cell in enumerate(plan, start=1):
-        if cell.name in failed:
-            results[cell.name] = failed[cell.name]
-            continue
         inputs = cell.settled(out, results)
         done = state(out / cell.name)
         with watch(cell, "done" if done == "done" else "", number, len(plan)) as report:
@@ -61,7 +61,7 @@ def run_cells(
             except TrainingError as e:
                 if not cell.inputs.held_out:
                     raise
-                results[cell.name] = _failure(e)
+                results[cell.name] = _failure(out / cell.name, e)
                 continue
             if done != "done":  # data may change while a long table is made
                 _check_digests(out, [c for c in plan[:number] if c.inputs.data == inputs.data])
@@ -70,15 +70,13 @@ def run_cells(
     return results
 
 
-def _ahead(
-    out: Path, plan: Sequence[Cell], watch: Watch, workers: Workers
-) -> dict[str, dict[str, Any]]:
-    """Do the cells that are not done in workers; returns those that diverged and may.
+def _ahead(out: Path, plan: Sequence[Cell], watch: Watch, workers: Workers) -> None:
+    """Do the cells that are not done in workers.
 
     Raises:
         NoahnasError: of the kind of what goes wrong in a run.
     """
-    results, failed = dict(finished(out, plan)), dict[str, dict[str, Any]]()
+    results = dict(finished(out, plan))
     numbers = {cell.name: number for number, cell in enumerate(plan, start=1)}
     todo = {cell.name: cell for cell in plan if cell.name not in results}
 
@@ -88,7 +86,7 @@ def _ahead(
     def ended(job: Job, found: Any) -> None:
         cell = todo[job.name]
         if isinstance(found, TrainingError) and cell.inputs.held_out:
-            results[cell.name] = failed[cell.name] = _failure(found)
+            results[cell.name] = _failure(out / cell.name, found)
         elif isinstance(found, NoahnasError):
             raise found
         else:
@@ -101,7 +99,6 @@ def _ahead(
         for cell in todo.values()
     ]
     workers.sweep(plan[0].inputs.device, jobs, ended)
-    return failed
 
 
 def _run_apart(path: Path, inputs: Inputs) -> dict[str, Any]:
@@ -112,9 +109,10 @@ def _run_apart(path: Path, inputs: Inputs) -> dict[str, Any]:
         release()
 
 
-def _failure(error: TrainingError) -> dict[str, Any]:
-    """What stands for the result of a learning rate that is none."""
-    return {"failed": str(error)}
+def _failure(path: Path, error: TrainingError) -> dict[str, Any]:
+    """What stands for the result of a learning rate that is none; it is not tried again."""
+    RunDirectory(path).write_json(FAILED, {"failed": str(error)})
+    return _result(path)
 
 
 def check_place(out: Path) -> None:
@@ -148,17 +146,23 @@ def check_begun(out: Path, plan: Sequence[Cell]) -> None:
 def finished(out: Path, plan: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """Results of the cells that are done, by name."""
     return {
-        cell.name: RunDirectory(out / cell.name).read_json("result.json", "data", "cost")
-        for cell in plan
-        if state(out / cell.name) == "done"
+        cell.name: _result(out / cell.name) for cell in plan if state(out / cell.name) == "done"
     }
 
 
 def state(path: Path) -> str:
-    """How far the run in a directory is: "done", "begun" or "to do"."""
-    if (path / "result.json").is_file():
+    """How far the run in a directory is: "done" (or diverged), "begun" or "to do"."""
+    if (path / "result.json").is_file() or (path / FAILED).is_file():
         return "done"
     return "begun" if (path / "run.json").is_file() else "to do"
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """What a run that is done came to, or why it came to nothing."""
+    run = RunDirectory(path)
+    if (path / FAILED).is_file():
+        return run.read_json(FAILED, "failed")
+    return run.read_json("result.json", "data", "cost")
 
 
 def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
@@ -166,7 +170,7 @@ def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
         return start(path, inputs, report)
     _check_inputs(path, inputs)
     if state(path) == "done":  # its weights may lie elsewhere: a table needs none
-        return RunDirectory.open(path).read_json("result.json", "data", "cost")
+        return _result(path)
     return resume(path, report)
 
 
