@@ -603,6 +603,15 @@ def test_runs_of_another_recipe_are_not_mixed_in(ran: Any, folder: Path, tmp_pat
     code, _, error = invoke(*command(tmp_path, out, "--tasks", "digits", "--rows", "noah"))
     assert code == 2
     assert "was begun with other inputs (recipe); choose another --out" in error
+    shutil.copytree(out, tmp_path / "out")  # designs that are retrained alone fit any search
+    (tmp_path / "out/grid.json").unlink()
+    words = command(tmp_path, tmp_path / "out", "--tasks", "digits", "--rows")
+    code, printed, error = invoke(*words, "adapter,lora,feasible", "--dry-run", "--json")
+    assert code == 0, error
+    assert json.loads(printed)["to_do"]["cells"] == 0
+    code, _, error = invoke(*words, "noah", "--dry-run")
+    assert code == 2
+    assert "digits/supernet/seed-0 was begun with other inputs (recipe)" in error
     text = (folder / "short.yaml").read_text().replace("trials: 6", "trials: 7")
     (tmp_path / "short.yaml").write_text(text)
     rows = f"noah@{tmp_path / 'short.yaml'}"

@@ -56,7 +56,10 @@ ROWS = {
 ONLY = {  # options of a part
     "recipes": ["--tasks", "emoji,climate,distance"],
     "fifth": ["--tasks", "emoji,climate,distance", "--seeds", "0"],
-    "vit-s": ["--tasks", "emoji,distance", "--seeds", "0-1", "--budget", "129.1k"],
+    "vit-s": [
+        *("--recipe", "benchmarks/micro_vtab/vit-s.yaml", "--budget", "129.1k"),
+        *("--tasks", "emoji,distance", "--seeds", "0-1"),
+    ],
 }
 
 

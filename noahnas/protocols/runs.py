@@ -22,7 +22,8 @@ from noahnas.workers import Job, Workers
 # Inputs that may differ between a run and the plan that goes on with it: which supernet is searched
 # is decided by the cell's name, and its path changes when a table's directory is moved.
 UNLIKE = ("threads", "supernet")
-
+# What a recipe says of searching is no concern of a design that is retrained alone.
+SEARCHED = ("name", "description", "supernet", "policy", "trials", "batch")
 FAILED = "failed.json"  # in the place of a result, why a trial of a learning rate diverged
 
 Watch = Callable[[Cell, str, int, int], AbstractContextManager[Report]]  # and why, number, of all
@@ -174,10 +175,13 @@ def _run(path: Path, inputs: Inputs, report: Report) -> dict[str, Any]:
     return resume(path, report)
 
 
-def _check_inputs(path: Path, inputs: Inputs, but: Collection[str] = ()) -> None:
+def _check_inputs(path: Path, asked: Inputs, but: Collection[str] = ()) -> None:
     """Raise RunError unless a run was begun with these inputs; those in `but` are left out."""
     began = Inputs.from_dict(RunDirectory.open(path).about["inputs"]).to_dict()
-    wanted = Inputs.from_dict(inputs.to_dict()).to_dict()
+    wanted = Inputs.from_dict(asked.to_dict()).to_dict()
+    if "space" not in began and "space" not in wanted:
+        for inputs in (began, wanted):
+            inputs["recipe"] = {k: v for k, v in inputs["recipe"].items() if k not in SEARCHED}
     keys = sorted({*began, *wanted} - {*UNLIKE, *but})
     differ = [key for key in keys if _differ(key, began, wanted)]
     if differ:
