@@ -27,6 +27,8 @@ class Spread:
     mean: float
     sd: float  # over `archs` architectures
     error: float  # binomial standard error of an accuracy of `mean` on this val split
+    chance: float  # accuracy on it of always answering its commonest class
+    learned: bool  # whether `mean` is above `chance` by more than `error`
     archs: int
     passes: int
     seconds: float
@@ -39,10 +41,15 @@ def spread(net: Supernet, space: Space, task: Task, seed: int = 0) -> Spread:
     results = evaluate_batch(net, archs, task)
     accuracies = [result.accuracy for result in results]
     mean = statistics.fmean(accuracies)
+    labels = task.data.val.labels  # (n)
+    error = math.sqrt(mean * (1 - mean) / len(labels))
+    chance = labels.bincount().max().item() / len(labels)
     return Spread(
         mean=mean,
         sd=statistics.stdev(accuracies),
-        error=math.sqrt(mean * (1 - mean) / len(task.data.val)),
+        error=error,
+        chance=chance,
+        learned=mean > chance + error,
         archs=ARCHS,
         passes=sum(result.passes for result in results),
         seconds=time.perf_counter() - began,

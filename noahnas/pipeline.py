@@ -44,6 +44,7 @@ from noahnas.strategy import GROUP
 from noahnas.study import creator
 from noahnas.workers import Workers
 
+SPREAD = ("mean", "sd", "error", "chance", "learned", "archs")  # what a result tells of it
 COSTS = ("seconds", "passes", "computed_passes", "reused")  # of a stage
 
 
@@ -233,7 +234,7 @@ def _searched(loaded: Loaded, done: Mapping[str, Any]) -> dict[str, Any]:
         "space": loaded.inputs.space.name,
         "budget": space.limits[1],
         "binding": asdict(binding(space)),
-        "spread": {key: done["spread"][key] for key in ("mean", "sd", "error", "archs")},
+        "spread": {key: done["spread"][key] for key in SPREAD},
     }
 
 

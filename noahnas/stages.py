@@ -7,6 +7,7 @@ Each does its work and returns what it measured; `noahnas.pipeline` says when.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -42,6 +43,8 @@ from noahnas.study import Study
 from noahnas.supernet import Supernet
 from noahnas.train import TrainLog, train
 from noahnas.workers import Workers
+
+logger = logging.getLogger(__name__)
 
 SUPERNET = "supernet.safetensors"
 JOURNAL = "study.journal"  # of a study that lies elsewhere, a copy when the search has ended
@@ -103,8 +106,11 @@ def train_supernet(
 
 
 def spread_stage(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
-    """How far random archs lie apart; what another run measured of the same weights is taken."""
-    inputs = loaded.inputs
+    """How far random archs lie apart; what another run measured of the same weights is taken.
+
+    It is told as a warning if they score no more than chance.
+    """
+    inputs, stage = loaded.inputs, loaded.inputs.recipe.supernet
     other = Path(inputs.supernet) if inputs.supernet else None
     if other and all((other / name).is_file() for name in ("run.json", STAGES)):
         about, stages = RunDirectory(other).about, RunDirectory(other).read_json(STAGES)
@@ -118,7 +124,15 @@ def spread_stage(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
         if same and "spread" in stages:
             found: dict[str, Any] = stages["spread"]
             return found | {"reused": str(other)}
-    return asdict(spread(net, space, loaded.fed(inputs.recipe.search), inputs.seed))
+    measured = spread(net, space, loaded.fed(inputs.recipe.search), inputs.seed)
+    if not measured.learned:
+        logger.warning(
+            "the supernet has learned nothing: random archs score %.1f%% on val, its commonest "
+            "class alone %.1f%%, so a search ranks noise; lower supernet.lr in the recipe (now "
+            "%g), or train for more --supernet-epochs (now %d)",
+            100 * measured.mean, 100 * measured.chance, stage.lr, stage.epochs,
+        )  # fmt: skip
+    return asdict(measured)
 
 
 def cost_of_other(run: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from noahnas.report.tables import budget_told, spread_told
 from noahnas.space import Budget, ModuleSpace
 from noahnas.space.check import binding, check
 from noahnas.train import build
+
+from .conftest import invoke
 
 
 def test_binding_is_the_share_of_the_paper_prior_that_meets_the_budget() -> None:
@@ -83,11 +86,44 @@ def test_spread_is_the_deviation_of_thirty_random_archs(digits: Dataset, space: 
     assert found.sd == pytest.approx(np.std(accuracies, ddof=1))
     assert found.error == pytest.approx(np.sqrt(found.mean * (1 - found.mean) / 99))
     assert found.passes == 30 * 99
+    assert found.chance == pytest.approx(np.bincount(digits.val.labels.numpy()).max() / 99)
+    assert found.learned == (found.mean > found.chance + found.error)
 
 
 def test_the_table_says_when_a_search_ranks_noise_and_when_the_budget_is_loose() -> None:
-    told = {"mean": 0.5, "sd": 0.02, "error": 0.035, "archs": 30}
+    told = {
+        "mean": 0.5, "sd": 0.02, "error": 0.035, "chance": 0.2, "learned": True, "archs": 30,
+    }  # fmt: skip
     assert "ranks noise" in spread_told(told)
     assert "ranks noise" not in spread_told(told | {"sd": 0.05})
+    told |= {"chance": 0.48, "learned": False, "sd": 0.05}
+    assert "commonest class 48.0%: the supernet has learned nothing" in spread_told(told)
     assert "largest arch infeasible" in budget_told(9, {"largest_feasible": False, "share": 0.2})
     assert "largest arch feasible" in budget_told(9, {"largest_feasible": True, "share": 1.0})
+
+
+RECIPE = """\
+name: still
+description: a supernet whose learning rate is nearly nothing
+supernet: {epochs: 1, lr: 1e-12, batch_size: 64}
+policy: paper
+trials: 4
+batch: 4
+retrain: {epochs: 1, lr: 5e-3, batch_size: 64}
+"""
+
+
+def test_a_supernet_that_has_learned_nothing_is_told_before_it_is_searched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "still.yaml").write_text(RECIPE)
+    words = ["search", "--data", "digits", "--backbone", "vit-digits", "--space", "tiny"]
+    words += ["--recipe", str(tmp_path / "still.yaml"), "--strategy", "random"]
+    code, printed, error = invoke(*words, "--out", str(tmp_path / "run"), "--json")
+    assert code == 0, error
+    assert "the supernet has learned nothing: random archs score" in caplog.text
+    assert "lower supernet.lr in the recipe (now 1e-12)" in caplog.text
+    assert json.loads(printed)["spread"]["learned"] is False
+    code, shown, error = invoke("search", "--resume", str(tmp_path / "run"))
+    assert code == 0, error
+    assert "the supernet has learned nothing" in " ".join(shown.replace("│", " ").split())

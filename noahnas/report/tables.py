@@ -87,6 +87,8 @@ def spread_told(spread: Mapping[str, Any]) -> str:
         f"{spread['mean']:.1%} ± {spread['sd']:.1%}, sd of {spread['archs']} · "
         f"binomial error {spread['error']:.1%}"
     )
+    if not spread["learned"]:
+        return f"{told} · commonest class {spread['chance']:.1%}: the supernet has learned nothing"
     return told if spread["sd"] > spread["error"] else f"{told}: ranks noise"
 
 
