@@ -33,8 +33,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from noahnas.files import read_sealed_json, sealed_json, write_atomic
 from noahnas.protocols.answers import MARGIN, points
-from noahnas.protocols.runs import FAILED
+from noahnas.protocols.runs import FAILED, unplaced
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import DOCS, put
@@ -162,6 +163,16 @@ def keep(out: Path, place: Path) -> None:
             found += [result, result.with_name("run.json")]
     for path in found:
         _copy(path, place / path.relative_to(out))
+        if path.name in ("run.json", "result.json"):
+            _unplace(place / path.relative_to(out))
+
+
+def _unplace(path: Path) -> None:
+    """Keep of a backbone's file its name alone: where it lies is a matter of a machine."""
+    told = read_sealed_json(path.read_bytes())
+    holder = told.get("inputs", told)
+    holder["backbone"] = unplaced(holder["backbone"])
+    write_atomic(path, sealed_json(told))
 
 
 def take_up(place: Path, out: Path, rows: Sequence[str]) -> None:

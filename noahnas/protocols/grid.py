@@ -38,10 +38,6 @@ def merged(out: Path, asked: Asked) -> Asked:
         recipes = {label: Recipe.from_dict(recipe) for label, recipe in told["recipes"].items()}
         figures = [Figure(**figure) for figure in told["figures"]]
     differ = [key for key in base if before.get(key) != base[key]]
-    if "backbone" in differ and unplaced(str(told["base"]["backbone"])) == unplaced(
-        base["backbone"]
-    ):
-        differ.remove("backbone")
     differ += [
         f"the recipe {label}"
         for label, recipe in asked.recipes.items()
@@ -73,7 +69,7 @@ def remember(out: Path, asked: Asked) -> None:
 def _base(settings: Settings) -> dict[str, Any]:
     """What all runs of a table share."""
     return {
-        "backbone": settings.backbone,
+        "backbone": unplaced(settings.backbone),
         "space": format_space(settings.space),
         "recipe": settings.recipe.to_dict(),
         "on_error": settings.on_error,

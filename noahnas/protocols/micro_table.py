@@ -16,7 +16,7 @@ from noahnas.protocols.curve import CHARGED, curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
 from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
-from noahnas.protocols.runs import finished
+from noahnas.protocols.runs import finished, unplaced
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
@@ -129,7 +129,7 @@ def _about(
     begun = [cell for cell in plan if (out / cell.name / "run.json").is_file()]
     runs = [RunDirectory(out / cell.name).about for cell in begun]
     return {
-        "backbone": settings.backbone,
+        "backbone": unplaced(settings.backbone),
         "digests": {
             "backbone": runs[0]["digests"]["backbone"] if runs else None,
             "data": {run["inputs"]["data"]: run["digests"]["data"] for run in runs},
