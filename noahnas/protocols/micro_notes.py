@@ -29,15 +29,17 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         f"{TRIED} random feasible designs."
     )
     found = told["apart"]
-    again = (
-        f"; in {found['apart']} of {found['pairs']} pairs it was trained again with that seed for "
-        "one of the two, and is another one"
-    )
-    yield (
-        "Random search and NOAH of one seed search the same supernet"
-        + (again if found["apart"] else "")
-        + "; it is charged to each. Choosing learning rates is charged apart."
-    )
+    if found["apart"]:
+        yield (
+            f"In {found['apart']} of {found['pairs']} pairs random search and NOAH of one seed did "
+            "not search the same supernet: it was trained again with that seed for one of the two, "
+            "and differs. It is charged to each. Choosing learning rates is charged apart."
+        )
+    else:
+        yield (
+            "Random search and NOAH of one seed search the same supernet; it is charged to each. "
+            "Choosing learning rates is charged apart."
+        )
     followed = {"": asked.settings.recipe} | dict(asked.recipes)
     for label, recipe in followed.items():
         if recipe.protocol and recipe.protocol.winner == "first-seed":
