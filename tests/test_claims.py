@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "benchmarks/micro_vtab/results/vit-nano"
-TABLES = [KEPT]
+RESULTS = ROOT / "benchmarks/micro_vtab/results"
+KEPT = RESULTS / "vit-nano"
+TABLES = [KEPT, RESULTS / "vit-s"]
 
 
 @pytest.fixture(scope="module")
