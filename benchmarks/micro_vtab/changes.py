@@ -201,7 +201,7 @@ def main() -> None:
         with working(same_command) as report:
             found = measured(known[name], carry_out(out, wish, report))
         if name in told and pairs(found) < pairs(told[name]):
-            print(f"{name}: {OUT} holds more runs of it, so it stays as it is", found, flush=True)
+            print(f"{name}: {OUT} holds more runs of it, so it stays as it is", flush=True)
             continue
         told[name] = found
         told = {each: told[each] for each in known if each in told}

@@ -22,7 +22,6 @@ from noahnas.inputs import Inputs
 from noahnas.pipeline import resume, start
 from noahnas.progress import Report
 from noahnas.recipe import Recipe
-from noahnas.rundir import held
 from noahnas.space import Space
 
 RUNS = Path("runs/supernet-rates")
@@ -69,14 +68,12 @@ def main() -> None:
                 result = trained(path, inputs, report)
             told = {"task": task, "rate": rate, "precision": given.precision}
             told |= {key: result[key] for key in ("spread", "cost")}
-            with held(OUT.with_suffix(".lock"), wait=True):  # two processes may share the tasks
-                kept = json.loads(OUT.read_text()) if OUT.is_file() else []
-                kept = [each for each in kept if (each["task"], each["rate"]) != (task, rate)]
-                kept = sorted([*kept, told], key=lambda each: (each["task"], each["rate"]))
-                write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())
+            kept = json.loads(OUT.read_text()) if OUT.is_file() else []
+            kept = [each for each in kept if (each["task"], each["rate"]) != (task, rate)]
+            kept = sorted([*kept, told], key=lambda each: (each["task"], each["rate"]))
+            write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())
             spread = result["spread"]
             print(f"{task} {rate:g}: {spread['mean']:.1%} ± {spread['sd']:.1%} (sd)", flush=True)
-    OUT.with_suffix(".lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

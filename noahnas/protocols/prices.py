@@ -21,14 +21,14 @@ from noahnas.inputs import Inputs
 from noahnas.loaded import default_threads
 from noahnas.policy import SANDWICH, only
 from noahnas.protocols.cells import Cell
-from noahnas.recipe import Stage
+from noahnas.protocols.designs import rated
+from noahnas.recipe import MIXED, Stage
 from noahnas.space import Arch
 from noahnas.train import PASSES_PER_TRAINING_IMAGE, build, train
 
 BATCHES = 3  # of a training that is timed, after one that is not
 EVALUATED = 256  # images
-EVALUATION, MIXED = "evaluation", "mixed"
-ALIKE = ("linear", "full", "adapter", "lora", "vpt-deep")  # kinds of rows that are timed apart
+EVALUATION = "evaluation"
 
 
 def passes(cell: Cell) -> dict[str, int]:
@@ -84,7 +84,7 @@ def _kind(cell: Cell, stage: str) -> str:
     if stage in ("spread", "search"):
         return EVALUATION
     recipe = cell.inputs.recipe
-    like = cell.row.kind if cell.row.kind in ALIKE and stage != "supernet" else MIXED
+    like = MIXED if stage == "supernet" else rated(cell.row)
     batch = (recipe.supernet if stage == "supernet" else recipe.retrain).batch_size
     return f"{like} in batches of {batch}"
 
