@@ -108,8 +108,8 @@ def _charged(
             continue
         search = {"passes": 0, "seconds": 0.0}
         for name in cell.candidates:
-            if "cost" in results[name]:  # another diverged
-                own = results[name]
+            own = results.get(name, {})
+            if "cost" in own:  # another diverged, or is gone
                 search["passes"] += own["cost"]["retrain"]["passes"] + own["val"]["passes"]
                 search["seconds"] += own["cost"]["retrain"]["seconds"]
         cost = results[cell.name]["cost"] | {"search": search}
