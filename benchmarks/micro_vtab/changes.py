@@ -66,11 +66,12 @@ class Change:
 def changes() -> dict[str, Change]:
     """By name; the first changes nothing."""
     base = Recipe.load(BASE)
-    other = {
-        name: replace(base, name=f"twentieth-{name}") for name in ("tpe", "predictor", "policy")
-    }
-    for name in ("tpe", "predictor"):
-        other[name] = replace(other[name], search=Search(name, by=base.search.by))
+    names = ("tpe", "predictor", "racing", "raced", "policy")
+    other = {name: replace(base, name=f"twentieth-{name}") for name in names}
+    for name in names[:-1]:
+        strategy = name if name in ("tpe", "predictor") else "bandit"
+        other[name] = replace(other[name], search=Search(strategy, by=base.search.by))
+    other["raced"] = replace(other["raced"], trials=base.trials // 4, batch=base.batch // 4)
     other["policy"] = replace(other["policy"], policy="mixed+feasible")
     spaces = {name: str(SPACES / f"{name}.yaml") for name in ("fewer", "other")}
     return {
@@ -80,6 +81,8 @@ def changes() -> dict[str, Change]:
         "other": Change("space: LoRA, Convpass, SSF and BitFit", base, spaces["other"]),
         "predictor": Change("strategy: predictor", other["predictor"]),
         "tpe": Change("strategy: TPE", other["tpe"]),
+        "racing": Change("strategy: bandit, which races", other["racing"]),
+        "raced": Change("strategy: bandit, a quarter of the search's passes", other["raced"]),
         "policy": Change("supernet's policy: mixed+feasible", other["policy"]),
     }
 

@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noahnas import Arch
+from again import KEPT, again, by_task
+
 from noahnas.errors import NoahnasError
 from noahnas.files import json_text, write_atomic
-from noahnas.inputs import Inputs
-from noahnas.pipeline import start
-from noahnas.protocols.answers import Scores, differences, points
+from noahnas.protocols.answers import differences, points
 from noahnas.rundir import RunDirectory, versions
 
-KEPT = Path(__file__).parent / "results" / "vit-nano"
 OUT = Path(__file__).parents[1] / "results" / "micro_vtab_precision.json"
 OTHER = "fp32"
 
@@ -38,29 +34,14 @@ def retrained(run: RunDirectory) -> dict[str, Any]:
     Raises:
         NoahnasError: if the run was in that precision, or the images are not the same.
     """
-    about, result = run.about, run.read_json("result.json", "arch", "test")
-    if about["precision"] == OTHER:
+    own = run.about["precision"]
+    if own == OTHER:
         raise NoahnasError(f"{run.path} is in {OTHER} itself")
-    of, taken = Inputs.from_dict(about["inputs"]), result.get("epochs", {}).get("taken")
-    inputs = replace(
-        of,
-        recipe=of.recipe.retrained_for(taken) if taken else of.recipe,
-        space=None,
-        supernet=None,
-        strategy="",
-        options={},
-        arch=Arch.from_dict(result["arch"]),
-        precision=OTHER,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        again = start(Path(folder) / "run", inputs)
-        there = RunDirectory.open(Path(folder) / "run").about
-    if there["digests"] != about["digests"]:
-        raise NoahnasError(f"{run.path} was run on other images or weights")
+    found = again(run, precision=OTHER)
     return {
-        about["precision"]: result["test"]["accuracy"],
-        OTHER: again["test"]["accuracy"],
-        "seconds": round(again["cost"]["retrain"]["seconds"], 1),
+        own: run.read_json("result.json", "test")["test"]["accuracy"],
+        OTHER: found["test"]["accuracy"],
+        "seconds": round(found["cost"]["retrain"]["seconds"], 1),
     }
 
 
@@ -86,15 +67,11 @@ def main() -> None:
         kept = {"versions": versions(), "runs": found}
         write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())
         print(name, found[name], flush=True)
-    scores: dict[str, Scores] = {}
-    for precision in ("bf16", OTHER):
-        by_task: dict[str, dict[int, float]] = {}
-        for name, each in found.items():
-            task, row, seed = name.split("/")
-            if row != given.row:
-                continue
-            by_task.setdefault(task, {})[int(seed.removeprefix("seed-"))] = each[precision]
-        scores[precision] = by_task
+    own = {name: each for name, each in found.items() if name.split("/")[1] == given.row}
+    scores = {
+        precision: by_task({name: each[precision] for name, each in own.items()})
+        for precision in ("bf16", OTHER)
+    }
     (told,) = differences(scores, OTHER, ["bf16"], {name: name for name in scores})
     print(f"{OTHER} less bf16: {points(told['difference'])} over {told['pairs']} pairs")
 

@@ -1,0 +1,58 @@
+"""Winners of kept runs of micro-VTAB, retrained otherwise than they were."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from noahnas import Arch
+from noahnas.errors import NoahnasError
+from noahnas.inputs import Inputs
+from noahnas.pipeline import start
+from noahnas.protocols.answers import Scores
+from noahnas.rundir import RunDirectory
+
+KEPT = Path(__file__).parent / "results" / "vit-nano"
+
+
+def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") -> dict[str, Any]:
+    """The result of a run's winner, retrained as it was but for one thing.
+
+    Args:
+        run: a search that was kept.
+        epochs: of retraining, in the place of those that it took.
+        precision: in the place of its own.
+
+    Raises:
+        NoahnasError: if images or weights are no longer those of the run.
+    """
+    about, result = run.about, run.read_json("result.json", "arch")
+    of = Inputs.from_dict(about["inputs"])
+    taken = epochs or result.get("epochs", {}).get("taken")
+    inputs = replace(
+        of,
+        recipe=of.recipe.retrained_for(taken) if taken else of.recipe,
+        space=None,
+        supernet=None,
+        strategy="",
+        options={},
+        arch=Arch.from_dict(result["arch"]),
+        precision=precision or of.precision,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = start(Path(folder) / "run", inputs)
+        there = RunDirectory.open(Path(folder) / "run").about
+    if there["digests"] != about["digests"]:
+        raise NoahnasError(f"{run.path} was run on other images or weights")
+    return found
+
+
+def by_task(accuracies: dict[str, float]) -> Scores:
+    """Accuracies by name of run, TASK/ROW/seed-N, as answers take them: by task and seed."""
+    found: dict[str, dict[int, float]] = {}
+    for name, accuracy in accuracies.items():
+        task, _, seed = name.split("/")
+        found.setdefault(task, {})[int(seed.removeprefix("seed-"))] = accuracy
+    return found
