@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
 from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
 from noahnas.protocols.runs import finished, unplaced
+from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
@@ -53,16 +54,8 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "answers": {
             "singles": differences(scores, SEARCHED, [s for s in SINGLES if s in rows], titles),
             "feasible": differences(scores, SEARCHED, ["feasible"], titles),
-            "alike": compared(
-                scores,
-                [
-                    (noah, chance)
-                    for label in asked.recipes
-                    for noah, chance in [(f"{SEARCHED}@{label}", f"feasible@{label}")]
-                    if noah in rows and chance in rows
-                ],
-                titles,
-            ),
+            "singles_alike": compared(scores, alike(asked.recipes, rows, SINGLES), titles),
+            "feasible_alike": compared(scores, alike(asked.recipes, rows, ["feasible"]), titles),
             "others": differences(scores, SEARCHED, others, titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),
@@ -73,6 +66,24 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
     }
     told["notes"] = list(notes(told, asked))
     return told
+
+
+def alike(
+    recipes: Mapping[str, Recipe], rows: Collection[str], others: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Rows of NOAH under other recipes, and those of `others` that were retrained in the same way.
+
+    That is so under the same recipe, and where NOAH's takes its learning rates from the other's.
+    """
+    return [
+        (noah, other)
+        for label in recipes
+        for follower, recipe in recipes.items()
+        if follower == label or (recipe.protocol and recipe.protocol.rates_from == label)
+        for noah in [f"{SEARCHED}@{follower}"]
+        for other in (f"{base}@{label}" for base in others)
+        if noah in rows and other in rows
+    ]
 
 
 def apart(done: Sequence[Figure], results: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:

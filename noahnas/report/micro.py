@@ -21,7 +21,7 @@ def sheets(told: Told) -> list[Sheet]:
 
 def sentences(told: Told) -> list[str]:
     """The answers, a sentence each."""
-    asked = ("singles", "feasible", "alike")
+    asked = ("singles", "singles_alike", "feasible", "feasible_alike")
     found = [row["sentence"] for key in asked for row in told["answers"][key]]
     curve = told["curve"]
     return found + [row["sentence"] for row in (curve["held"] if curve else ())]
@@ -132,16 +132,21 @@ def _rates(told: Told) -> Sheet:
 
 ANSWERED = {
     "singles": "NOAH less each single module at equal budget, points on test",
+    "singles_alike": "NOAH less each single module, under other recipes, points on test",
     "feasible": "NOAH less a random feasible architecture, points on test",
-    "alike": "NOAH less a random feasible architecture, under other recipes, points on test",
+    "feasible_alike": "NOAH less a random feasible architecture, under other recipes, points on "
+    "test",
     "others": "NOAH less other rows, points on test",
 }
 
 
 def _answers(told: Told, key: str, title: str) -> Sheet:
+    titles = told["titles"]
     rows = [
         (
-            told["titles"][row["against"]],
+            f"{titles[row['row']]} less {titles[row['against']]}"
+            if "@" in row["row"]
+            else titles[row["against"]],
             difference(row["difference"]),
             _between(row["over_tasks"]),
             f"{row['won']} of {row['pairs']}",
