@@ -683,6 +683,33 @@ def test_rates_may_be_added_and_a_row_that_was_trained_with_another_must_go(
     assert (found["chosen"], found["at_edge"]) == (5e-3, False)
 
 
+def test_a_recipe_that_rows_name_may_get_a_protocol_and_its_rows_are_compared(
+    folder: Path, tmp_path: Path
+) -> None:
+    def asked_for(text: str, rows: str, *more: str) -> tuple[int, str, str]:
+        (tmp_path / "short.yaml").write_text(text)
+        named = ",".join(f"{row}@{tmp_path / 'short.yaml'}" for row in rows.split(","))
+        words = ("--tasks", "digits", "--rows", named, "--seeds", "0", "--json")
+        return invoke(*command(folder, tmp_path / "out", *words, *more))
+
+    short = (folder / "short.yaml").read_text()
+    code, _, error = asked_for(short, "feasible")
+    assert code == 0, error
+    with_rows = short + "protocol:" + RECIPE.partition("protocol:")[2]
+    with_rows = "\n".join(line for line in with_rows.splitlines() if "e-2]" not in line)
+    code, printed, error = asked_for(with_rows, "feasible,lora")
+    assert code == 0, error
+    assert set(json.loads(printed)["runs"]) == {
+        "digits/feasible@short/seed-0",
+        "digits/lora@short/seed-0",
+    }
+    other = with_rows.replace("lora: {epochs: 1", "lora: {epochs: 2")
+    assert other != with_rows
+    code, _, error = asked_for(other, "feasible,lora", "--dry-run")
+    assert code == 2
+    assert "digits/lora@short/seed-0 was begun with other inputs (recipe)" in error
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

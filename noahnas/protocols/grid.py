@@ -22,8 +22,8 @@ GRID = "grid.json"
 def merged(out: Path, asked: Asked) -> Asked:
     """What is asked for now, together with what was asked for in `out` before.
 
-    Learning rates to try may be others than before: each has runs of its own, and the table shows
-    those that are asked for now.
+    A recipe's protocol may be another than before, such as rows and learning rates to try: each run
+    is compared with what is planned now (`check_begun`), and the table shows that.
 
     Raises:
         RunError: if the runs there are of another backbone, space, budget or recipe.
@@ -77,7 +77,8 @@ def _base(settings: Settings) -> dict[str, Any]:
 
 
 def _plain(recipe: Recipe) -> Any:
-    """What a recipe must have in common with the one of the same name that runs are of."""
-    if recipe.protocol:
-        recipe = replace(recipe, protocol=replace(recipe.protocol, rates={}))
-    return json.loads(json.dumps(recipe.to_dict()))
+    """What a recipe must have in common with the one of the same name that runs are of.
+
+    Not its protocol: that decides which runs there are, and each run's own inputs are compared.
+    """
+    return json.loads(json.dumps(replace(recipe, protocol=None).to_dict()))
