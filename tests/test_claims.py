@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,25 +16,44 @@ KEPT = RESULTS / "vit-nano"
 TABLES = [KEPT, RESULTS / "vit-s"]
 
 
-@pytest.fixture(scope="module")
-def table() -> ModuleType:
-    """The script that writes the pages."""
-    found = importlib.util.spec_from_file_location("table", ROOT / "benchmarks/micro_vtab/table.py")
+def script(name: str) -> ModuleType:
+    """One of the scripts that write the pages."""
+    found = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/micro_vtab/{name}.py")
     assert found
     assert found.loader
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(ROOT / "benchmarks/micro_vtab"))
+    try:
+        found.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks/micro_vtab"))
     return module
+
+
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    return script("table")
+
+
+def section(page: str, name: str) -> str:
+    """What a page says between a section's marks."""
+    begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
+    _, _, after = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(begin)
+    said, found, _ = after.partition(end)
+    assert found, f"{page} has no section {name}"
+    return said.strip("\n")
 
 
 @pytest.mark.parametrize("kept", TABLES, ids=lambda kept: kept.name)
 def test_pages_say_what_the_table_says(table: ModuleType, kept: Path) -> None:
-    for (page, section), text in table.sections(kept).items():
-        begin, end = (f"<!-- {section}: {word} -->" for word in ("begin", "end"))
-        _, _, after = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(begin)
-        said, found, _ = after.partition(end)
-        assert found, f"{page} has no section {section}"
-        assert said.strip("\n") == text
+    for (page, name), text in table.sections(kept).items():
+        assert section(page, name) == text
+
+
+def test_the_page_says_what_the_changes_gave() -> None:
+    told = json.loads((ROOT / "benchmarks/results/micro_vtab_changes.json").read_text())["changes"]
+    assert section("claims.md", "changes") == script("changes").page(told)
 
 
 @pytest.mark.parametrize("kept", TABLES, ids=lambda kept: kept.name)
@@ -67,7 +87,10 @@ def test_the_brief_names_each_recipe_once_the_best_first_and_which_keep(table: M
     *answers, recipes = table.brief(told)
     curve = told["curve"]
     held = [row for row in curve["held"] if row["against"] == curve["reference"]]
-    assert len(answers) == len(told["answers"]["singles"]) + len(told["answers"]["feasible"])
+    tasks = told["about"]["tasks"]
+    alike = [row for row in told["answers"]["singles_alike"] if row["tasks"] == tasks]
+    asked = [*told["answers"]["singles"], *alike, *told["answers"]["feasible"]]
+    assert answers == [row["sentence"] for row in asked]
     each = recipes.partition("): ")[2].removesuffix(".").split("; ")
     assert len(each) == len(held) > 0
     shown = [float(text.split(": ")[1].split()[0]) for text in each]

@@ -7,10 +7,10 @@ Parts, by default all but `vit-s`:
 
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
-- `recipes`  noah by the paper's recipe and by cheaper ones, and a random design retrained as the
-             cheapest is; a task of each group, 3 seeds
+- `recipes`  noah by the paper's recipe and by cheaper ones, random designs retrained as two of
+             these are, adapter and LoRA as the paper's is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
-- `cheaper`  the cheapest recipe on all tasks, 3 seeds
+- `cheaper`  the cheapest recipe, and single modules retrained as it is; all tasks, 3 seeds
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s FILE`, as `python
              benchmarks/pretrain/teacher.py save` writes it), 2 tasks, 2 seeds
 
@@ -49,9 +49,10 @@ ROWS = {
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
     "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch,"
-    "feasible@micro-vtab-chosen-epochs",
+    "feasible@micro-vtab-chosen-epochs,adapter@micro-vtab-paper,lora@micro-vtab-paper",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
-    "cheaper": "noah@micro-vtab-small-batch",
+    "cheaper": "noah@micro-vtab-small-batch,adapter@micro-vtab-small-batch,"
+    "lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
 ONLY = {  # options of a part
@@ -129,8 +130,17 @@ def sections(place: Path) -> dict[tuple[str, str], str]:
 
 
 def brief(told: Mapping[str, Any]) -> list[str]:
-    """The two answers, a sentence for each row, and what a search may cost in one more."""
-    found = [row["sentence"] for key in ("singles", "feasible") for row in told["answers"][key]]
+    """The two answers, a sentence for each row, and what a search may cost in one more.
+
+    Of other recipes only what was asked on all tasks.
+    """
+    tasks = len(told["about"]["tasks"])
+    found = [
+        row["sentence"]
+        for key in ("singles", "singles_alike", "feasible")
+        for row in told["answers"][key]
+        if key != "singles_alike" or len(row["tasks"]) == tasks
+    ]
     curve = told["curve"]
     held = [row for row in curve["held"] if row["against"] == curve["reference"]] if curve else []
     if held:
