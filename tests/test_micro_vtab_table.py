@@ -23,6 +23,7 @@ from scipy.stats import t as student
 import noahnas
 from noahnas import Arch, NoahnasError, Space
 from noahnas.backbone import load_backbone
+from noahnas.data import micro_vtab
 from noahnas.protocols import campaign
 from noahnas.protocols.cells import Settings, at_rate, best_rate
 from noahnas.protocols.designs import design, row_of
@@ -31,6 +32,7 @@ from noahnas.protocols.micro import Asked, Figure, rows_of, tasks_of
 from noahnas.protocols.micro_table import apart
 from noahnas.protocols.prices import passes
 from noahnas.recipe import Recipe, parse_recipe
+from noahnas.space import format_space
 
 from .conftest import invoke
 
@@ -59,6 +61,7 @@ protocol:
     lora: {epochs: 1, lr: 5e-3, batch_size: 64}
     vpt-deep: {epochs: 2, lr: 5e-3, batch_size: 64}
 """
+TASKS = "digits,x-position"
 WAIT = 300.0  # seconds for a process, on a machine with much other work
 ROWS = "adapter,lora,vpt,feasible,alone,random,noah"
 
@@ -175,6 +178,25 @@ def test_both_facts_about_the_budget_are_told(ran: Any) -> None:
     notes = " ".join(told["notes"])
     assert f"leaves out {1 - share:.1%} of uniform draws" in notes
     assert "winners of NOAH come within 2% of the budget" in notes
+
+
+def test_where_the_budget_counts_the_classifier_each_task_s_share_is_of_its_own(
+    folder: Path, tmp_path: Path
+) -> None:
+    space = Space.load("tiny")
+    text = format_space(space).replace("params: 2000", "params: {max: 2500, head: true}")
+    (tmp_path / "head.yaml").write_text(text)
+    words = command(folder, tmp_path / "out", "--space", str(tmp_path / "head.yaml"))
+    code, printed, error = invoke(*words, "--rows", "lora", "--tasks", TASKS, "--seeds=0", "--json")
+    assert code == 0, error
+    told = json.loads(printed)
+    shares = []
+    for task in TASKS.split(","):
+        head = len(micro_vtab.TASKS[task].classes) * (48 + 1)
+        shares.append(told["runs"][f"{task}/lora/seed-0"]["params"] / (2500 - head))
+    assert shares[0] != shares[1]
+    used = told["budget"]["used"]["lora"]
+    assert (used["least"], used["most"]) == (min(shares), max(shares))
 
 
 def test_the_report_is_readable_and_links_its_plots(ran: Any, folder: Path) -> None:

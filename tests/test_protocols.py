@@ -27,7 +27,7 @@ from noahnas.protocols.cells import Settings, cells
 from noahnas.protocols.rows import parse_row
 from noahnas.protocols.table import Column, Score, Table, over_seeds, published
 from noahnas.recipe import Recipe
-from noahnas.space import Space
+from noahnas.space import Space, format_space
 
 from .conftest import invoke
 from .protocol_data import recipe, vtab_task, write
@@ -173,6 +173,19 @@ def test_a_dry_run_says_what_is_to_do_and_does_nothing(ran: Any) -> None:
     assert (len(states), list(states.values()).count("done")) == (36, 18)
     assert states["kitti/noah/seed-1"] == "to do"
     assert not (out / "kitti/noah/seed-1").exists()
+
+
+def test_a_budget_may_count_the_classifier(data: Path, tmp_path: Path) -> None:
+    text = format_space(Space.load("tiny")).replace("2000", "{max: 2100, head: true}")
+    (tmp_path / "head.yaml").write_text(text)
+    code, printed, error = invoke(
+        "reproduce", "vtab-1k", "--root", str(data), "--recipe", str(data / "vtab-1k.yaml"),
+        "--tasks", "kitti", "--rows", "noah", "--space", str(tmp_path / "head.yaml"),
+        "--out", str(tmp_path / "out"), "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    head = TASKS["kitti"].classes * (48 + 1)
+    assert 0 < column(json.loads(printed), "noah")["params"] <= 2100 - head
 
 
 def test_where_it_is_too_wide_the_paper_s_columns_stand_above_ours(

@@ -147,15 +147,15 @@ def check(asked: Asked) -> None:
         NoahnasError: if nothing meets the budget, or there is none, by which rows are made equal;
             or a task was not fetched.
     """
-    space = asked.settings.space
-    if space.limits[1] is None:
-        raise NoahnasError(
-            f"the space '{space.name}' has no budget, by which rows are made equal; give one, such "
-            "as --budget 43.1k"
-        )
     tasks = list(dict.fromkeys(figure.task for figure in asked.figures))
     for task in tasks:
-        bound(asked.settings, task).check_budget()
+        space = bound(asked.settings, task)
+        if space.limits[1] is None:
+            raise NoahnasError(
+                f"the space '{space.name}' has no budget, by which rows are made equal; give one, "
+                "such as --budget 43.1k"
+            )
+        space.check_budget()
     absent = unfetched(tasks)
     if absent:
         raise DataError(f"not fetched yet: {', '.join(absent)}; run `noahnas data fetch {NAME}`")

@@ -146,7 +146,8 @@ def settle(
     """
     protocol = protocol_of(recipe, name)
     model: Any = load_backbone(backbone).model
-    if any(row.searched for row in rows):
+    counts_head = bool(space.budget and space.budget.head)  # which depends on a task's classes
+    if any(row.searched for row in rows) and not counts_head:
         space.bind(model).check_budget()
     return Settings(
         recipe,

@@ -302,11 +302,12 @@ def _rate(path: Path) -> float:
 def _budget(
     asked: Asked, space: Space, done: Iterable[Figure], results: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """How much of the budget winners use, and single modules."""
-    limit = space.limits[1]
+    """How much of the budget winners use, and single modules; `space` is the first task's."""
+    tasks = {figure.task for figure in done}  # a budget that counts the head leaves each its own
+    limits = {task: bound(asked.settings, task).limits[1] for task in tasks}
     used: dict[str, list[float]] = {}
     for figure in done:
-        base = figure.row.partition("@")[0]
+        limit, base = limits[figure.task], figure.row.partition("@")[0]
         if limit and base not in ("linear", "full"):
             used.setdefault(figure.row, []).append(results[figure.name]["params"] / limit)
     found = {
@@ -324,7 +325,7 @@ def _budget(
         for name, module in (("adapter", "adapter"), ("lora", "lora"), ("vpt", "vpt"))
         if name in used
     }
-    return {"limit": limit, "used": found, "dims": singles}
+    return {"limit": space.limits[1], "used": found, "dims": singles}
 
 
 def _winners(
