@@ -156,10 +156,10 @@ def _stages(
         space = loaded.bound(inputs.space)
         net = loaded.supernet(space)
         trained = partial(supernet_stage, run, loaded, net, space, report, ranks)
-        stage("supernet", trained, SUPERNET)
+        log = stage("supernet", trained, SUPERNET)
         load_trained(run.path / SUPERNET, net)
         searched = loaded.fed(inputs.recipe.search)
-        stage("spread", lambda: spread_stage(loaded, net, space))
+        stage("spread", lambda: spread_stage(loaded, net, space, log))
         if not inputs.strategy:
             with reading(run.path / STAGES):
                 result = _common(loaded, done) | _searched(loaded, done)

@@ -45,6 +45,15 @@ class Stage:
     mixup: float = 0.0  # the a of Beta(a, a); 0 = none
     cutmix: float = 0.0  # the same
     normalise: str = "backbone"  # mean and std: the backbone's own, imagenet or inception (½, ½)
+    lr_width: int = 0  # of a backbone; on k times as wide ones lr / k² is taken; 0 = lr on all
+
+    def on_width(self, width: int) -> Stage:
+        """The stage with the learning rate for a backbone of this width, and no `lr_width`.
+
+        On a backbone k times as wide as `lr_width` that is lr / k²; on a narrower one lr.
+        """
+        wider = max(1.0, width / self.lr_width) if self.lr_width else 1.0
+        return replace(self, lr=self.lr / wider**2, lr_width=0)
 
     def of_epochs(self, epochs: int) -> Stage:
         """The same stage in a number of epochs; in as many as it has, the stage itself.
@@ -161,6 +170,8 @@ def _sound(stage: Stage) -> None:
     if stage.epochs < 1 or stage.batch_size < 1 or stage.warmup_epochs not in range(stage.epochs):
         raise ValueError(f"recipe: no training has {stage.epochs} epochs, {stage.warmup_epochs} of "
                          f"them warm-up, in batches of {stage.batch_size}")  # fmt: skip
+    if stage.lr_width < 0:
+        raise ValueError(f"recipe: no backbone is {stage.lr_width} wide")
     for key in SHARES:
         if not 0 <= getattr(stage, key) < 1:
             raise ValueError(f"recipe: {key} must be in [0, 1), not {getattr(stage, key)}")
@@ -207,7 +218,7 @@ def _value(check: Checker, node: Node, kind: str, what: str) -> Any:
     name = what.rpartition(".")[2]
     match kind:
         case "int":
-            return check.integer(node, what, 0 if name == "warmup_epochs" else 1)
+            return check.integer(node, what, 0 if name in ("warmup_epochs", "lr_width") else 1)
         case "float":
             return check.number(node, what)
         case "tuple[int, ...]":

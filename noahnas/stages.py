@@ -105,12 +105,15 @@ def train_supernet(
         )
 
 
-def spread_stage(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
+def spread_stage(
+    loaded: Loaded, net: Supernet, space: Space, trained: Mapping[str, Any]
+) -> dict[str, Any]:
     """How far random archs lie apart; what another run measured of the same weights is taken.
 
-    It is told as a warning if they score no more than chance.
+    It is told as a warning if they score no more than chance; `trained` is what the supernet's
+    stage measured.
     """
-    inputs, stage = loaded.inputs, loaded.inputs.recipe.supernet
+    inputs = loaded.inputs
     other = Path(inputs.supernet) if inputs.supernet else None
     if other and all((other / name).is_file() for name in ("run.json", STAGES)):
         about, stages = RunDirectory(other).about, RunDirectory(other).read_json(STAGES)
@@ -128,9 +131,9 @@ def spread_stage(loaded: Loaded, net: Supernet, space: Space) -> dict[str, Any]:
     if not measured.learned:
         logger.warning(
             "the supernet has learned nothing: random archs score %.1f%% on val, its commonest "
-            "class alone %.1f%%, so a search ranks noise; lower supernet.lr in the recipe (now "
-            "%g), or train for more --supernet-epochs (now %d)",
-            100 * measured.mean, 100 * measured.chance, stage.lr, stage.epochs,
+            "class alone %.1f%%, so a search ranks noise; train one with a lower supernet.lr in "
+            "the recipe (this one had %g), or for more --supernet-epochs (it had %d)",
+            100 * measured.mean, 100 * measured.chance, trained["lr"], len(trained["losses"]),
         )  # fmt: skip
     return asdict(measured)
 

@@ -49,6 +49,7 @@ class TrainLog:
     losses: tuple[float, ...]  # mean training loss of each epoch, in nats
     passes: int  # images through the backbone, forward equivalents
     seconds: float
+    lr: float  # peak learning rate on this backbone
     marks: tuple[float | None, ...] = ()  # what `mark` returned, if it was given
 
 
@@ -89,7 +90,8 @@ def train(
 ) -> TrainLog:
     """Train the prompt modules and the head on a split, each step by the lessons of `plan`.
 
-    AdamW with a linear warm-up and a cosine decay to zero. What an epoch draws depends on (seed,
+    AdamW with a linear warm-up and a cosine decay to zero, at the stage's rate for the width of the
+    backbone (`Stage.on_width`). What an epoch draws depends on (seed,
     name, epoch) alone, and a checkpoint is written after each, so a training that was killed goes
     on, when called again, to the same final weights.
 
@@ -109,7 +111,7 @@ def train(
         RunError: if the checkpoint is damaged or of another training.
         RanksError: if another of the `ranks` has ended.
     """
-    device = task.device
+    device, stage = task.device, stage.on_width(net.width)
     hold()
     net.to(device)
     optimizer = torch.optim.AdamW(
@@ -159,7 +161,7 @@ def train(
             marks.append(mark(epoch))
         _save(checkpoint, net, optimizer, key, losses, marks, passes, seconds, most)
         report(Progress(name, epoch + 1, stage.epochs, f"loss {losses[-1]:.3f}"))
-    return TrainLog(tuple(losses), passes, seconds, tuple(marks))
+    return TrainLog(tuple(losses), passes, seconds, stage.lr, tuple(marks))
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,8 @@ def _check_finite(
             kept = f"; the weights of epoch {epoch} are in {checkpoint}" if epoch else ""
             raise TrainingError(
                 f"{name}: at step {step + 1} of {steps} of epoch {epoch + 1} the loss of {arch!r} "
-                f"is {value}; start a new run with a lower learning rate than {stage.lr:g}{kept}"
+                f"is {value}; start a new run with a lower learning rate than {stage.lr:g} on this "
+                f"backbone{kept}"
             )
 
 

@@ -18,9 +18,12 @@ from noahnas.protocols.answers import (
     rectangle,
     whole,
 )
+from noahnas.protocols.cells import Settings
 from noahnas.protocols.curve import curve
+from noahnas.protocols.micro import Asked
 from noahnas.protocols.micro_table import alike
 from noahnas.recipe import Recipe
+from noahnas.space import Space
 
 
 def scores(values: Any) -> dict[str, dict[int, float]]:
@@ -85,16 +88,27 @@ def test_more_comparisons_make_each_p_larger() -> None:
 
 
 def test_under_other_recipes_what_was_retrained_alike_is_compared() -> None:
-    paper, short = (Recipe.load(f"micro-vtab-{name}") for name in ("paper", "short-search"))
-    assert short.protocol
-    short = replace(short, protocol=replace(short.protocol, rates_from="paper"))
-    recipes = {"paper": paper, "short": short, "other": replace(paper, name="other")}
-    rows = {"noah", "lora", "noah@paper", "lora@paper", "noah@short", "noah@other", "vpt@other"}
-    assert alike(recipes, rows, ["lora", "vpt"]) == [
-        ("noah@paper", "lora@paper"),
-        ("noah@short", "lora@paper"),  # retrained as paper is
-        ("noah@other", "vpt@other"),
+    names = ("micro-vtab", "micro-vtab-paper", "micro-vtab-short-search", "micro-vtab-tenth")
+    own, *others = (Recipe.load(name) for name in names)
+    assert own.protocol
+    settings = Settings(own, own.protocol, (), (0,), "vit-nano", 12, Space.load("micro-vtab"))
+    recipes = {recipe.name.removeprefix("micro-vtab-"): recipe for recipe in others}
+    recipes["micro-vtab-paper"] = recipes.pop("paper")  # of whose trials short-search takes rates
+    rows = [f"{row}{at}" for row in ("noah", "lora") for at in ("", "@micro-vtab-paper", "@tenth")]
+    rows += ["noah@short-search", "vpt@tenth", "feasible@short-search"]
+    asked = Asked(settings, (), recipes)
+    assert alike(asked, rows, ["lora", "vpt"]) == [
+        ("noah@short-search", "lora@micro-vtab-paper"),
+        ("noah@tenth", "lora@tenth"),
+        ("noah@tenth", "vpt@tenth"),
+        ("noah@micro-vtab-paper", "lora@micro-vtab-paper"),
     ]
+    both = ["feasible@short-search", "feasible@short-search"]
+    found = alike(asked, rows, ["feasible"])
+    assert [chance for _, chance in found] == both
+    paper = replace(settings, recipe=recipes.pop("micro-vtab-paper"))  # a table of that recipe
+    assert ("noah@short-search", "lora") in alike(Asked(paper, (), recipes), rows, ["lora"])
+    assert ("noah", "lora") not in alike(Asked(paper, (), recipes), rows, ["lora"])
 
 
 def test_pairs_that_others_lack_are_left_out() -> None:

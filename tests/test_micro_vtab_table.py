@@ -197,6 +197,10 @@ def test_where_the_budget_counts_the_classifier_each_task_s_share_is_of_its_own(
     assert shares[0] != shares[1]
     used = told["budget"]["used"]["lora"]
     assert (used["least"], used["most"]) == (min(shares), max(shares))
+    report = (tmp_path / "out/micro-vtab.md").read_text()
+    own = 2500 - len(micro_vtab.TASKS["digits"].classes) * (48 + 1)
+    assert f"at most {own:,} parameters beside the classifier of digits" in report
+    assert f"The budget of {own:,} parameters beside the classifier of digits leaves out" in report
 
 
 def test_the_report_is_readable_and_links_its_plots(ran: Any, folder: Path) -> None:
@@ -769,7 +773,7 @@ def test_wishes_of_processes_that_begin_at_once_are_all_kept(
 
     monkeypatch.setattr(campaign, "check_begun", slow)
     with ThreadPoolExecutor() as pool:  # a lock is of an open file, so threads meet it, too
-        list(pool.map(lambda wish: campaign.noted(tmp_path, wish), wishes))
+        list(pool.map(lambda wish: campaign.note(tmp_path, wish), wishes))
     assert merged(tmp_path, wishes[0]).figures == tuple(
         figure for wish in wishes for figure in wish.figures
     )

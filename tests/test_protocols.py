@@ -184,6 +184,16 @@ def test_a_budget_may_count_the_classifier(data: Path, tmp_path: Path) -> None:
         "--out", str(tmp_path / "out"), "--json",
     )  # fmt: skip
     assert code == 0, error
+    code, _, error = invoke(
+        "reproduce", "vtab-1k", "--root", str(data), "--recipe", str(data / "vtab-1k.yaml"),
+        "--tasks", "kitti,dmlab", "--rows", "noah", "--space", str(tmp_path / "head.yaml"),
+        "--out", str(tmp_path / "both"), "--budget", "230",
+    )  # fmt: skip
+    assert code == 2
+    assert "the head alone has 294 of the 230 parameters" in " ".join(
+        error.replace("│", " ").split()
+    )
+    assert not (tmp_path / "both").exists()
     head = TASKS["kitti"].classes * (48 + 1)
     assert 0 < column(json.loads(printed), "noah")["params"] <= 2100 - head
 

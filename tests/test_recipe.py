@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from noahnas import Arch, Supernet
+from noahnas.backbone import load_backbone
 from noahnas.errors import RecipeError
+from noahnas.protocols.cells import at_rate
 from noahnas.recipe import Recipe, Stage, parse_recipe
 
 GOOD = """\
@@ -40,10 +43,33 @@ def test_a_recipe_survives_run_json(name: str) -> None:
     [("default", "micro-vtab-chosen-epochs"), ("demo", "micro-vtab-small-batch")],
 )
 def test_what_searches_follow_has_been_measured(name: str, measured: str) -> None:
-    """But for the protocol, which tells a table what to do."""
+    """But for the protocol, which tells a table what to do, and rates on wider backbones."""
     other = replace(Recipe.load(measured), protocol=None)
     ours = replace(Recipe.load(name), name=other.name, description=other.description)
-    assert ours == other
+    assert ours.supernet.lr_width == Supernet(load_backbone("vit-nano").model, Arch(), 10).width
+    assert replace(ours, supernet=replace(ours.supernet, lr_width=0)) == other
+
+
+def test_a_rate_falls_with_the_square_of_the_width_beyond_the_one_it_is_for() -> None:
+    stage = Stage(1, 1.2e-2, 64, lr_width=128)
+    assert stage.on_width(384).lr == pytest.approx(1.2e-2 / 9)
+    assert stage.on_width(384).on_width(768) == stage.on_width(384)  # once is enough
+    everywhere = Stage(1, 1.2e-2, 64)
+    for width in (128, 48):
+        assert stage.on_width(width) == everywhere
+    assert everywhere.on_width(768) == everywhere
+
+
+def test_a_rate_s_width_is_read_and_must_be_one() -> None:
+    at = GOOD.replace("lr: 0.5,", "lr: 0.5, lr_width: 128,")
+    recipe = parse_recipe(at, "r.yaml")
+    assert (recipe.supernet.lr_width, recipe.retrain.lr_width) == (0, 128)
+    with pytest.raises(RecipeError, match=r"r\.yaml:7:41: retrain\.lr_width must be at least 0"):
+        parse_recipe(at.replace("128", "-1"), "r.yaml")
+    wrong = replace(recipe, retrain=replace(recipe.retrain, lr_width=-1)).to_dict()
+    with pytest.raises(ValueError, match="no backbone is -1 wide"):
+        Recipe.from_dict(wrong)
+    assert at_rate(recipe, 1e-3).retrain.on_width(768).lr == 1e-3
 
 
 def test_fewer_epochs_warm_up_for_a_quarter_of_them_at_most_and_more_for_the_same_share() -> None:

@@ -90,6 +90,23 @@ def test_a_training_is_charged_three_passes_an_image_and_epoch(
     assert log.seconds > 0
 
 
+def test_on_a_wider_backbone_than_its_rate_is_for_it_trains_at_a_lower_one(
+    digits: Dataset, stage: Stage, space: Space, tmp_path: Path
+) -> None:
+    for name, of in (
+        ("wider", replace(stage, lr_width=24)),  # the backbone is 48 wide
+        ("lower", replace(stage, lr=stage.lr / 4)),
+    ):
+        (tmp_path / name).mkdir()
+        net, log = trained(digits, of, tmp_path / name, space)
+        assert log is not None
+        assert log.lr == pytest.approx(stage.lr / 4)
+        torch.save(net.trainable(), tmp_path / f"{name}.pt")
+    wider, lower = (torch.load(tmp_path / f"{name}.pt") for name in ("wider", "lower"))
+    for name, weight in wider.items():
+        assert torch.equal(weight, lower[name]), name
+
+
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(
     digits: Dataset, stage: Stage, space: Space, tmp_path: Path
 ) -> None:

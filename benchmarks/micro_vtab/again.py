@@ -10,7 +10,9 @@ from typing import Any
 from noahnas import Arch
 from noahnas.errors import NoahnasError
 from noahnas.inputs import Inputs
+from noahnas.loaded import load
 from noahnas.pipeline import start
+from noahnas.progress import silent
 from noahnas.protocols.answers import Scores
 from noahnas.rundir import RunDirectory
 
@@ -39,14 +41,13 @@ def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") 
         strategy="",
         options={},
         arch=Arch.from_dict(result["arch"]),
-        precision=precision or of.precision,
+        precision=precision or about["precision"],
+        threads=about["threads"],
     )
-    with tempfile.TemporaryDirectory() as folder:
-        found = start(Path(folder) / "run", inputs)
-        there = RunDirectory.open(Path(folder) / "run").about
-    if there["digests"] != about["digests"]:
+    if load(inputs, silent).digests() != about["digests"]:
         raise NoahnasError(f"{run.path} was run on other images or weights")
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        return start(Path(folder) / "run", inputs)
 
 
 def by_task(accuracies: dict[str, float]) -> Scores:

@@ -42,7 +42,7 @@ def carry_out(
     """
     check_place(out)
     plan = asked.plan()
-    both = noted(out, asked)
+    note(out, asked)
     todo = {cell.name: passes(cell) for cell in plan}
     left = (sum(p.values()) for name, p in todo.items() if state(out / name) != "done")
     grid = Grid(report, sum(left), NAME)
@@ -55,13 +55,13 @@ def carry_out(
 
     run_cells(out, plan, watch, _lightened, workers)
     with held(out / LOCK, wait=True):  # so that the last table written is that of all
-        told = summary(out, merged(out, both))
+        told = summary(out, merged(out, asked))
         write(out, told)
     return told
 
 
-def noted(out: Path, asked: Asked) -> Asked:
-    """What is asked for now and was before, checked and kept; no other process comes in between.
+def note(out: Path, asked: Asked) -> None:
+    """Check and keep what is asked for now and was before; no other process comes in between.
 
     Raises:
         RunError: if what lies in `out` does not fit.
@@ -72,7 +72,6 @@ def noted(out: Path, asked: Asked) -> Asked:
         both = merged(out, asked)
         check_begun(out, both.plan())
         remember(out, both)
-    return both
 
 
 def _lightened(cell: Cell, path: Path, _report: Report) -> None:

@@ -86,8 +86,8 @@ class Cell:
 
 
 def at_rate(recipe: Recipe, rate: float) -> Recipe:
-    """The recipe with another learning rate of retraining."""
-    return replace(recipe, retrain=replace(recipe.retrain, lr=rate))
+    """The recipe with another learning rate of retraining, on a backbone of any width."""
+    return replace(recipe, retrain=replace(recipe.retrain, lr=rate, lr_width=0))
 
 
 def best_rate(rates: Sequence[tuple[str, float]], results: Results) -> float:
@@ -146,10 +146,7 @@ def settle(
     """
     protocol = protocol_of(recipe, name)
     model: Any = load_backbone(backbone).model
-    counts_head = bool(space.budget and space.budget.head)  # which depends on a task's classes
-    if any(row.searched for row in rows) and not counts_head:
-        space.bind(model).check_budget()
-    return Settings(
+    settings = Settings(
         recipe,
         protocol,
         tuple(rows),
@@ -163,6 +160,24 @@ def settle(
         precision,
         threads,
     )
+    if not (space.budget and space.budget.head):
+        check_budget(settings)
+    return settings
+
+
+def check_budget(settings: Settings, classes: int | None = None) -> None:
+    """Check that something meets the budget, if a row is searched.
+
+    Args:
+        settings: what all cells share.
+        classes: of a task, on which a budget that counts the head depends.
+
+    Raises:
+        SpaceError: if nothing does.
+    """
+    if any(row.searched for row in settings.rows):
+        model: Any = load_backbone(settings.backbone).model
+        settings.space.bind(model, classes=classes).check_budget()
 
 
 def protocol_of(recipe: Recipe, name: str) -> Protocol:

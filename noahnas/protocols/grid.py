@@ -12,7 +12,7 @@ from noahnas.files import sealed_json, write_atomic
 from noahnas.protocols.cells import Settings
 from noahnas.protocols.micro import Asked, Figure, order
 from noahnas.protocols.runs import unplaced
-from noahnas.recipe import Recipe
+from noahnas.recipe import Protocol, Recipe
 from noahnas.rundir import RunDirectory, reading
 from noahnas.space import format_space
 
@@ -22,8 +22,8 @@ GRID = "grid.json"
 def merged(out: Path, asked: Asked) -> Asked:
     """What is asked for now, together with what was asked for in `out` before.
 
-    A recipe's protocol may be another than before, such as rows and learning rates to try: each run
-    is compared with what is planned now (`check_begun`), and the table shows that.
+    Rows of a recipe's protocol and learning rates to try may be others than before: each run is
+    compared with what is planned now (`check_begun`), and the table shows that.
 
     Raises:
         RunError: if the runs there are of another backbone, space, budget or recipe.
@@ -79,6 +79,10 @@ def _base(settings: Settings) -> dict[str, Any]:
 def _plain(recipe: Recipe) -> Any:
     """What a recipe must have in common with the one of the same name that runs are of.
 
-    Not its protocol: that decides which runs there are, and each run's own inputs are compared.
+    Rows may be added to its protocol, and learning rates to try: a run's own inputs are compared.
     """
-    return json.loads(json.dumps(replace(recipe, protocol=None).to_dict()))
+    protocol = recipe.protocol
+    told = replace(recipe, protocol=None).to_dict()
+    if protocol and (protocol.winner, protocol.rates_from) != (Protocol.winner, ""):
+        told |= {"winner": protocol.winner, "rates_from": protocol.rates_from}
+    return json.loads(json.dumps(told))

@@ -9,6 +9,7 @@ from noahnas.compare.statistics import FEW
 from noahnas.data.micro_vtab import TASKS
 from noahnas.protocols.designs import TRIED, title_of
 from noahnas.protocols.micro import Asked
+from noahnas.recipe import MIXED, Recipe
 
 SEARCHED = "noah"  # the row that is compared with the others
 NEAR = 0.02  # of the budget: a winner that leaves no more of it unused has used it up
@@ -28,6 +29,13 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
         "on train alone; designs of several modules share the one that is best on average for "
         f"{TRIED} random feasible designs."
     )
+    followed = {"": asked.settings.recipe} | dict(asked.recipes)
+    fixed = [recipe.name for recipe in followed.values() if not _tries(recipe)]
+    if fixed:
+        yield (
+            "No learning rate is chosen for designs of several modules under "
+            f"{', '.join(fixed)}: they train at the recipe's."
+        )
     found = told["apart"]
     if found["apart"]:
         yield (
@@ -40,7 +48,6 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
             "Random search and NOAH of one seed search the same supernet; it is charged to each. "
             "Choosing learning rates is charged apart."
         )
-    followed = {"": asked.settings.recipe} | dict(asked.recipes)
     for label, recipe in followed.items():
         if recipe.protocol and recipe.protocol.winner == "first-seed":
             yield (
@@ -55,6 +62,7 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
                 "train and takes what is best on val; the row is charged for that (epochs)."
             )
     bind = about["binding"]
+    beside = f" beside the classifier of {about['beside']}" if about["beside"] else ""
     largest = "feasible" if bind["largest_feasible"] else "infeasible"
     cut = "an unknown share" if bind["share"] is None else f"{1 - bind['share']:.1%}"
     for key, what in (("precision", "in {}"), ("device", "on {}"), ("torch", "with torch {}")):
@@ -68,7 +76,7 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
             f"{'; '.join(told['curve']['left_out'])}."
         )
     yield (
-        f"The budget of {about['params']:,} parameters leaves out {cut} of uniform draws "
+        f"The budget of {about['params']:,} parameters{beside} leaves out {cut} of uniform draws "
         f"({bind['draws']} drawn); the largest arch is {largest}"
         + ("." if bind["binds"] else ": it hardly binds, and the largest arch tends to win.")
     )
@@ -100,6 +108,12 @@ def notes(told: Mapping[str, Any], asked: Asked) -> Iterable[str]:
     left = [name for name in TASKS if name not in about["tasks"]]
     if left:
         yield f"Not in the table: {', '.join(left)}."
+
+
+def _tries(recipe: Recipe) -> bool:
+    """Whether learning rates are tried for designs of several modules."""
+    protocol = recipe.protocol
+    return bool(protocol and (protocol.rates_from or protocol.rates.get(MIXED)))
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

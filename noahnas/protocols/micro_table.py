@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
 from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
 from noahnas.protocols.runs import finished, unplaced
-from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
@@ -54,8 +54,8 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "answers": {
             "singles": differences(scores, SEARCHED, [s for s in SINGLES if s in rows], titles),
             "feasible": differences(scores, SEARCHED, ["feasible"], titles),
-            "singles_alike": compared(scores, alike(asked.recipes, rows, SINGLES), titles),
-            "feasible_alike": compared(scores, alike(asked.recipes, rows, ["feasible"]), titles),
+            "singles_alike": compared(scores, alike(asked, rows, SINGLES), titles),
+            "feasible_alike": compared(scores, alike(asked, rows, ["feasible"]), titles),
             "others": differences(scores, SEARCHED, others, titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),
@@ -68,22 +68,26 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
     return told
 
 
-def alike(
-    recipes: Mapping[str, Recipe], rows: Collection[str], others: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Rows of NOAH under other recipes, and those of `others` that were retrained in the same way.
+def alike(asked: Asked, rows: Collection[str], others: Sequence[str]) -> list[tuple[str, str]]:
+    """Rows of NOAH, each with one row of each kind of `others` that counts as retrained alike.
 
-    That is so under the same recipe, and where NOAH's takes its learning rates from the other's.
+    That is one by the same recipe, or else by one that shares the learning rates of the same
+    trials (`rates_from`). What the table's own recipe says of both is asked elsewhere.
     """
-    return [
-        (noah, other)
-        for label in recipes
-        for follower, recipe in recipes.items()
-        if follower == label or (recipe.protocol and recipe.protocol.rates_from == label)
-        for noah in [f"{SEARCHED}@{follower}"]
-        for other in (f"{base}@{label}" for base in others)
-        if noah in rows and other in rows
-    ]
+    own = asked.settings.recipe
+    trials = {"": own.name} | {
+        label: (recipe.protocol.rates_from if recipe.protocol else "") or label
+        for label, recipe in asked.recipes.items()
+    }
+    found = []
+    for label, base in product(trials, others):
+        shared = [label, *(each for each in trials if trials[each] == trials[label])]
+        at = {each: f"@{each}" if each else "" for each in shared}
+        noah = f"{SEARCHED}{at[label]}"
+        like = [f"{base}{at[each]}" for each in shared if f"{base}{at[each]}" in rows]
+        if noah in rows and like and (noah, like[0]) != (SEARCHED, base):
+            found.append((noah, like[0]))
+    return found
 
 
 def apart(done: Sequence[Figure], results: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -147,6 +151,7 @@ def _about(
         },
         "space": settings.space.name,
         "params": space.limits[1],
+        "beside": tasks[0] if space.budget and space.budget.head else "",
         "binding": asdict(bind) | {"binds": bind.binds},
         "recipe": settings.recipe.to_dict(),
         "recipes": {label: recipe.to_dict() for label, recipe in asked.recipes.items()},

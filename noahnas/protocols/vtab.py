@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noahnas.data.vtab import TASKS, check_vtab, task_folder
 from noahnas.protocols import ours
-from noahnas.protocols.cells import Cell, Results, Settings, cells
+from noahnas.protocols.cells import Cell, Results, Settings, cells, check_budget
 from noahnas.protocols.table import Table, beside, published, source
 
 NAME = "vtab-1k"
@@ -19,10 +19,12 @@ def plan(settings: Settings, root: Path, tasks: Sequence[str]) -> list[Cell]:
 
     Raises:
         DataError: if a task is not there, or a list has faults.
+        SpaceError: if nothing meets the budget beside a task's classifier.
     """
     folders = {task: task_folder(root, task) for task in tasks}
-    for folder in folders.values():
+    for task, folder in folders.items():
         check_vtab(folder)
+        check_budget(settings, TASKS[task].classes)
     return [
         cell
         for task, folder in folders.items()

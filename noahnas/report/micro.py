@@ -48,8 +48,10 @@ def heading(told: Told) -> str:
 def _heading(about: Told) -> str:
     seeds = ", ".join(map(str, about["seeds"]))
     precision = ", ".join(about["precision"]) or NONE
+    beside = f" beside the classifier of {about['beside']}" if about["beside"] else ""
     return (
-        f"{about['backbone']} · space {about['space']}, at most {about['params']:,} parameters · "
+        f"{about['backbone']} · space {about['space']}, at most {about['params']:,} parameters"
+        f"{beside} · "
         f"recipe {about['recipe']['name']} · seeds {seeds} · {precision}"
     )
 
