@@ -10,6 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from noahnas.rundir import RunDirectory
+
+from .conftest import invoke
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/micro_vtab/results"
 KEPT = RESULTS / "vit-nano"
@@ -49,6 +53,34 @@ def section(page: str, name: str) -> str:
 def test_pages_say_what_the_table_says(table: ModuleType, kept: Path) -> None:
     for (page, name), text in table.sections(kept).items():
         assert section(page, name) == text
+
+
+QUICK = """\
+name: quick
+description: for tests
+supernet: {epochs: 1, lr: 5e-3, batch_size: 64}
+policy: paper
+trials: 4
+batch: 4
+retrain: {epochs: 1, lr: 5e-3, batch_size: 64}
+retrain_epochs: [1, 2]
+"""
+
+
+def test_a_winner_retrained_again_as_it_was_comes_to_the_same(tmp_path: Path) -> None:
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    words = ["search", "--data", "digits", "--backbone", "vit-digits", "--space", "tiny"]
+    words += ["--recipe", str(tmp_path / "quick.yaml"), "--precision", "bf16", "--json"]
+    code, printed, error = invoke(*words, "--out", str(tmp_path / "run"))
+    assert code == 0, error
+    told, run = json.loads(printed), RunDirectory.open(tmp_path / "run")
+    again = script("again").again
+    same = again(run)
+    assert same["test"] == told["test"]
+    taken = told["epochs"]["taken"]
+    passes = [found["cost"]["retrain"]["passes"] for found in (again(run, epochs=3 - taken), same)]
+    assert passes[0] * taken == passes[1] * (3 - taken)
+    assert again(run, precision="fp32")["test"]["loss"] != told["test"]["loss"]
 
 
 def test_the_page_says_what_the_changes_gave() -> None:
