@@ -10,7 +10,8 @@ Parts, by default all but `vit-s`:
 - `recipes`  noah by the paper's recipe and by cheaper ones, random designs retrained as two of
              these are, adapter and LoRA as the paper's is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
-- `cheaper`  the cheapest recipe, and single modules retrained as it is; all tasks, 3 seeds
+- `cheaper`  the cheapest recipe, and random designs and single modules retrained as it is; all
+             tasks, 3 seeds; in fp32, as its first searches were
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s FILE`, as `python
              benchmarks/pretrain/teacher.py save` writes it), 2 tasks, 2 seeds
 
@@ -51,11 +52,12 @@ ROWS = {
     "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch,"
     "feasible@micro-vtab-chosen-epochs,adapter@micro-vtab-paper,lora@micro-vtab-paper",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
-    "cheaper": "noah@micro-vtab-small-batch,adapter@micro-vtab-small-batch,"
-    "lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch",
+    "cheaper": "noah@micro-vtab-small-batch,feasible@micro-vtab-small-batch,"
+    "adapter@micro-vtab-small-batch,lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
-ONLY = {  # options of a part
+ONLY = {  # options of a part, which go before those that are given
+    "cheaper": ["--precision", "fp32"],
     "recipes": ["--tasks", "emoji,climate,distance"],
     "fifth": ["--tasks", "emoji,climate,distance", "--seeds", "0"],
     "vit-s": [
@@ -84,8 +86,8 @@ def main() -> None:
         out = RUNS / f"micro-vtab-{name}"
         command = [
             *(sys.executable, "-m", "noahnas", "reproduce", "micro-vtab", "--rows", ROWS[part]),
-            *ONLY.get(part, []),
             *("--out", str(out), "--precision", given.precision, "--threads", "1"),
+            *ONLY.get(part, []),
         ]
         if given.tasks:
             command += ["--tasks", given.tasks]
