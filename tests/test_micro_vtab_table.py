@@ -387,6 +387,7 @@ def test_recipes_cost_what_they_say() -> None:
     assert cost("micro-vtab-twentieth") <= paper / 20
     assert cost("micro-vtab-small-batch") <= paper / 20
     assert cost("micro-vtab-small-batch-long") <= paper / 10
+    assert cost("micro-vtab-decay") <= paper / 12
 
 
 def test_epochs_that_a_winner_tries_are_charged_and_baselines_try_none() -> None:

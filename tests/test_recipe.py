@@ -40,7 +40,7 @@ def test_a_recipe_survives_run_json(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "measured"),
-    [("default", "micro-vtab-chosen-epochs"), ("demo", "micro-vtab-small-batch")],
+    [("default", "micro-vtab-decay"), ("demo", "micro-vtab-small-batch")],
 )
 def test_what_searches_follow_has_been_measured(name: str, measured: str) -> None:
     """But for the protocol, which tells a table what to do, and rates on wider backbones."""

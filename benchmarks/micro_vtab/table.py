@@ -7,7 +7,7 @@ Parts, by default all but `vit-s`:
 
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
-- `recipes`  noah by the paper's recipe and by cheaper ones, random designs retrained as two of
+- `recipes`  noah by the paper's recipe and by cheaper ones, random designs retrained as three of
              these are, adapter and LoRA as the paper's is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
 - `cheaper`  the cheapest recipe, and random designs and single modules retrained as it is; all
@@ -49,8 +49,8 @@ ROWS = {
     "rest": "linear,full,max,middle,random",
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
-    "noah@micro-vtab-chosen-epochs,feasible@micro-vtab-small-batch,"
-    "feasible@micro-vtab-chosen-epochs,adapter@micro-vtab-paper,lora@micro-vtab-paper",
+    "noah@micro-vtab-chosen-epochs,noah@micro-vtab-decay,feasible@micro-vtab-small-batch,"
+    "feasible@micro-vtab-chosen-epochs,feasible@micro-vtab-decay,adapter@micro-vtab-paper,lora@micro-vtab-paper",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
     "cheaper": "noah@micro-vtab-small-batch,feasible@micro-vtab-small-batch,"
     "adapter@micro-vtab-small-batch,lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch",

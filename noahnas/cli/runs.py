@@ -114,8 +114,8 @@ def search(
 ) -> None:
     """Train a supernet, search it, retrain the winner, test it once.
 
-    Where the recipe lists several numbers of epochs (`retrain_epochs`), as `default` does, the
-    winner is first trained on train for each, and the number that scores best on val is taken.
+    Where the recipe lists several numbers of epochs (`retrain_epochs`), the winner is first trained
+    on train for each, and the number that scores best on val is taken.
 
     The run directory holds run.json (inputs, digests, versions), the supernet, the study (an
     Optuna journal), best.yaml, best.safetensors and result.json. A run that was interrupted goes
