@@ -139,9 +139,9 @@ def brief(told: Mapping[str, Any]) -> list[str]:
     tasks = len(told["about"]["tasks"])
     found = [
         row["sentence"]
-        for key in ("singles", "singles_alike", "feasible")
+        for key in ("singles", "singles_alike", "feasible", "feasible_alike")
         for row in told["answers"][key]
-        if key != "singles_alike" or len(row["tasks"]) == tasks
+        if not key.endswith("_alike") or len(row["tasks"]) == tasks
     ]
     curve = told["curve"]
     held = [row for row in curve["held"] if row["against"] == curve["reference"]] if curve else []
