@@ -83,9 +83,10 @@ def test_a_winner_retrained_again_as_it_was_comes_to_the_same(tmp_path: Path) ->
     assert again(run, precision="fp32")["test"]["loss"] != told["test"]["loss"]
 
 
-def test_the_page_says_what_the_changes_gave() -> None:
-    told = json.loads((ROOT / "benchmarks/results/micro_vtab_changes.json").read_text())["changes"]
-    assert section("claims.md", "changes") == script("changes").page(told)
+@pytest.mark.parametrize(("name", "key"), [("changes", "changes"), ("epochs", "runs")])
+def test_a_section_says_what_its_script_measured(name: str, key: str) -> None:
+    told = json.loads((ROOT / f"benchmarks/results/micro_vtab_{name}.json").read_text())[key]
+    assert section("claims.md", name) == script(name).page(told)
 
 
 @pytest.mark.parametrize("kept", TABLES, ids=lambda kept: kept.name)

@@ -6,9 +6,9 @@
 
 NOAH by the recipe micro-vtab-twentieth, with one thing changed at a time: the strategy (one that
 races also at a quarter of the search's passes), the supernet's policy, the space (`spaces/`), or no
-supernet at all for the same passes. Each is held
-against a random feasible design of its own space, retrained by the same recipe, on the same tasks
-and seeds. What is done stays in runs/micro-vtab-changes, and the same command goes on. Writes
+supernet at all for the same passes. Each is held against a random feasible design of its own space,
+retrained by the same recipe, on the same tasks and seeds. What is done stays in
+runs/micro-vtab-changes, and the same command goes on. Writes
 benchmarks/results/micro_vtab_changes.json and the section of docs/claims.md.
 """
 

@@ -160,8 +160,7 @@ def settle(
         precision,
         threads,
     )
-    if not (space.budget and space.budget.head):
-        check_budget(settings)
+    check_budget(settings)
     return settings
 
 
@@ -170,12 +169,15 @@ def check_budget(settings: Settings, classes: int | None = None) -> None:
 
     Args:
         settings: what all cells share.
-        classes: of a task, on which a budget that counts the head depends.
+        classes: of a task, if it is known; only with it a budget that counts the head can be
+            checked, and another one only without it, as it is the same for all tasks.
 
     Raises:
         SpaceError: if nothing does.
     """
-    if any(row.searched for row in settings.rows):
+    budget = settings.space.budget
+    counts_head = bool(budget and budget.head)
+    if any(row.searched for row in settings.rows) and counts_head == (classes is not None):
         model: Any = load_backbone(settings.backbone).model
         settings.space.bind(model, classes=classes).check_budget()
 
