@@ -735,6 +735,11 @@ def test_a_recipe_that_rows_name_may_get_a_protocol_and_its_rows_are_compared(
     code, _, error = asked_for(other, "feasible,lora", "--dry-run")
     assert code == 2
     assert "digits/lora@short/seed-0 was begun with other inputs (recipe)" in error
+    for more in ([], ["--dry-run"]):  # the row's runs are in the table, which could not be written
+        code, _, error = asked_for(short, "feasible", *more)
+        assert code == 2
+        assert "no protocol.rows.lora, which the row 'lora@short' needs" in error
+        assert f"asked for in {tmp_path / 'out'} before; put that back" in error
 
 
 @pytest.mark.parametrize(

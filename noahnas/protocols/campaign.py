@@ -9,7 +9,7 @@ from typing import Any
 
 from noahnas.compare.progress import Grid
 from noahnas.data.micro_vtab import NAME, unfetched
-from noahnas.errors import DataError, NoahnasError
+from noahnas.errors import DataError, NoahnasError, RunError
 from noahnas.export import BEST
 from noahnas.files import json_text, sweep, write_atomic
 from noahnas.progress import Report, silent
@@ -70,8 +70,23 @@ def note(out: Path, asked: Asked) -> None:
     with held(out / LOCK, wait=True):
         sweep(out)
         both = merged(out, asked)
-        check_begun(out, both.plan())
+        check_begun(out, _plan_of_all(out, both))
         remember(out, both)
+
+
+def _plan_of_all(out: Path, both: Asked) -> list[Cell]:
+    """The cells of what is asked for now, whose plan holds, and of what was before.
+
+    Raises:
+        RunError: if a recipe does not say any more how a row is trained that was asked for before.
+    """
+    try:
+        return both.plan()
+    except NoahnasError as error:
+        raise RunError(
+            f"{error} and which was asked for in {out} before; put that back, or choose another "
+            "--out"
+        ) from error
 
 
 def _lightened(cell: Cell, path: Path, _report: Report) -> None:
@@ -102,7 +117,7 @@ def preview(out: Path, asked: Asked) -> dict[str, Any]:
     """
     check_place(out)
     plan = asked.plan()
-    check_begun(out, merged(out, asked).plan())
+    check_begun(out, _plan_of_all(out, merged(out, asked)))
     task = asked.figures[0].task
     space = bound(asked.settings, task)
     speeds = measured(plan, design(row_of("middle"), space, task, 0))
