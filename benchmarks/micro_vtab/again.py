@@ -13,19 +13,21 @@ from noahnas.inputs import Inputs
 from noahnas.loaded import load
 from noahnas.pipeline import start
 from noahnas.progress import silent
-from noahnas.protocols.answers import Scores
 from noahnas.rundir import RunDirectory
 
 KEPT = Path(__file__).parent / "results" / "vit-nano"
 
 
-def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") -> dict[str, Any]:
+def again(
+    run: RunDirectory, *, epochs: int | None = None, precision: str = "", seed: int | None = None
+) -> dict[str, Any]:
     """The result of a run's winner, retrained as it was but for one thing.
 
     Args:
-        run: a search that was kept.
+        run: one that was kept.
         epochs: of retraining, in the place of those that it took.
         precision: in the place of its own.
+        seed: in the place of its own.
 
     Raises:
         NoahnasError: if images or weights are no longer those of the run.
@@ -40,6 +42,7 @@ def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") 
         supernet=None,
         strategy="",
         options={},
+        seed=of.seed if seed is None else seed,
         arch=Arch.from_dict(result["arch"]),
         precision=precision or about["precision"],
         threads=about["threads"],
@@ -48,12 +51,3 @@ def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") 
         raise NoahnasError(f"{run.path} was run on other images or weights")
     with tempfile.TemporaryDirectory() as folder:
         return start(Path(folder) / "run", inputs)
-
-
-def by_task(accuracies: dict[str, float]) -> Scores:
-    """Accuracies by name of run, TASK/ROW/seed-N, as answers take them: by task and seed."""
-    found: dict[str, dict[int, float]] = {}
-    for name, accuracy in accuracies.items():
-        task, _, seed = name.split("/")
-        found.setdefault(task, {})[int(seed.removeprefix("seed-"))] = accuracy
-    return found

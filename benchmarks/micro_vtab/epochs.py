@@ -21,10 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from again import KEPT, again, by_task
+from again import KEPT, again
+from columns import by_task, held, means
 
 from noahnas.files import json_text, write_atomic
-from noahnas.protocols.answers import MARGIN, Scores, beyond, compared, keeps, points
+from noahnas.protocols.answers import Scores, compared, points
 from noahnas.protocols.curve import CHARGED
 from noahnas.recipe import Recipe
 from noahnas.rundir import RunDirectory, versions
@@ -84,16 +85,9 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "|---" * (len(tasks) + 1) + "|---:|---:|---:|---:|---|---:|",
     ]
     for way, found in zip(ways, against, strict=True):
-        means = [100 * statistics.fmean(scores[way][task].values()) for task in tasks]
-        low, high = found["over_tasks"]["low"], found["over_tasks"]["high"]
-        kept = "yes" if beyond(found)[0] > -MARGIN else "on these tasks"
         gain = next((points(each["difference"]) for each in gains if each["against"] == way), "–")
-        lines.append(
-            f"| {way} | {' | '.join(f'{mean:.1f}' for mean in means)} "
-            f"| {statistics.fmean(means):.1f} | {passes[way] / 1000:,.0f}k "
-            f"| {points(found['difference'])} | [{100 * low:+.1f}, {100 * high:+.1f}] "
-            f"| {kept if keeps(found) else 'not shown'} | {gain} |"
-        )
+        cost = f"{passes[way] / 1000:,.0f}k"
+        lines.append(f"| {way} | {means(scores[way])} | {cost} | {held(found)} | {gain} |")
     told = f"Means of {len(SEEDS)} seeds on test, %; the winners are the same."
     return "\n".join([*lines, "", told])
 

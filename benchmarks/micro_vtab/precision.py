@@ -17,7 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from again import KEPT, again, by_task
+from again import KEPT, again
+from columns import by_task
 
 from noahnas.errors import NoahnasError
 from noahnas.files import json_text, write_atomic
