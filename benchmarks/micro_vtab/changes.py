@@ -1,4 +1,4 @@
-"""Where searching does not beat a random feasible design: what was changed, and whether it helps.
+"""Searching beats neither a random feasible design nor LoRA: what was changed, and what helps.
 
     noahnas data fetch micro-vtab
     python benchmarks/micro_vtab/changes.py [--tasks emoji,climate,distance] [--seeds 0,1,2]
@@ -6,8 +6,9 @@
 
 NOAH by the recipe micro-vtab-twentieth, with one thing changed at a time: the strategy (one that
 races also at a quarter of the search's passes), the supernet's policy, the space (`spaces/`), or no
-supernet at all for the same passes. Each is held against a random feasible design of its own space,
-retrained by the same recipe, on the same tasks and seeds. What is done stays in
+supernet at all for the same passes; and the space also by micro-vtab-small-batch, which retrains
+better. Each is held against a random feasible design of its own space, retrained by the same
+recipe, and against LoRA alone, on the same tasks and seeds. What is done stays in
 runs/micro-vtab-changes, and the same command goes on. Writes
 benchmarks/results/micro_vtab_changes.json and the section of docs/claims.md.
 """
@@ -44,8 +45,10 @@ RUNS = Path("runs/micro-vtab-changes")
 OUT = Path(__file__).parents[1] / "results" / "micro_vtab_changes.json"
 KEPT = Path(__file__).parent / "results" / "vit-nano"
 SPACES = Path(__file__).parent / "spaces"
-BASE = "micro-vtab-twentieth"
+BASE, SMALL = "micro-vtab-twentieth", "micro-vtab-small-batch"
+LORA = {BASE: "lora", SMALL: f"lora@{SMALL}"}  # rows of the table; BASE itself has none
 SIDES = ("searched", "feasible")
+UNCHANGED = {BASE: "none", SMALL: "small"}
 Told = dict[str, dict[str, Any]]  # of each change: what its searches and the random designs gave
 
 
@@ -57,11 +60,13 @@ class Change:
     recipe: Recipe
     space: str = "micro-vtab"
     row: str = "noah"
+    base: str = BASE
+    precision: str = "bf16"
 
     @property
     def rows(self) -> tuple[str, str]:
         """What is searched, and the random feasible design beside it."""
-        return f"{self.row}@{self.recipe.name}", f"feasible@{BASE}"
+        return f"{self.row}@{self.recipe.name}", f"feasible@{self.base}"
 
 
 def changes() -> dict[str, Change]:
@@ -74,6 +79,7 @@ def changes() -> dict[str, Change]:
     }
     other["quarter"] = replace(other["quarter"], trials=base.trials // 4, batch=base.batch // 4)
     other["policy"] = replace(base, name="twentieth-policy", policy="mixed+feasible")
+    small = Recipe.load(SMALL)
     spaces = {name: str(SPACES / f"{name}.yaml") for name in ("fewer", "other")}
     return {
         "none": Change("nothing: evolution on the space micro-vtab", base),
@@ -85,10 +91,18 @@ def changes() -> dict[str, Change]:
         "bandit": Change("strategy: bandit, which races", other["bandit"]),
         "quarter": Change("strategy: bandit, a quarter of the search's passes", other["quarter"]),
         "policy": Change("supernet's policy: mixed+feasible", other["policy"]),
+        "small": Change("nothing, by " + SMALL, small, base=SMALL, precision="fp32"),
+        "small-other": Change(
+            f"space: LoRA, Convpass, SSF and BitFit, by {SMALL}",
+            small,
+            spaces["other"],
+            base=SMALL,
+            precision="fp32",
+        ),
     }
 
 
-def asked(change: Change, tasks: Sequence[str], seeds: Sequence[int], precision: str) -> Asked:
+def asked(change: Change, tasks: Sequence[str], seeds: Sequence[int]) -> Asked:
     """The figures of a change, as `noahnas reproduce micro-vtab` would ask for them."""
     recipe = Recipe.load("micro-vtab")
     protocol = protocol_of(recipe, "micro-vtab")
@@ -101,11 +115,11 @@ def asked(change: Change, tasks: Sequence[str], seeds: Sequence[int], precision:
         protocol.backbone,
         len(model.blocks),
         Space.load(change.space),
-        precision=precision,
+        precision=change.precision,
         threads=1,
     )
     figures = [Figure(task, row, seed) for task in tasks for row in change.rows for seed in seeds]
-    recipes = {r.name: r for r in (Recipe.load(BASE), change.recipe)}
+    recipes = {r.name: r for r in (Recipe.load(change.base), change.recipe)}
     return Asked(settings, tuple(sorted(figures, key=order)), recipes)
 
 
@@ -123,7 +137,12 @@ def take_up(wish: Asked, out: Path) -> None:
 
 def measured(change: Change, table: Mapping[str, Any]) -> dict[str, Any]:
     """What a table says of a change: accuracies of both rows, parameters and passes."""
-    found: dict[str, Any] = {"title": change.title, "space": Path(change.space).stem}
+    found: dict[str, Any] = {
+        "title": change.title,
+        "space": Path(change.space).stem,
+        "base": change.base,
+        "precision": change.precision,
+    }
     for side, row in zip(SIDES, change.rows, strict=True):
         told = table["rows"][row]
         found[side] = {
@@ -149,6 +168,7 @@ def page(told: Told) -> str:
         for name, each in told.items()
         for side in SIDES
     }
+    scores |= {f"lora {base}": lora(row) for base, row in LORA.items()}
     titles = {name: name for name in scores}
     searched, chance = SIDES
     against = [
@@ -157,20 +177,33 @@ def page(told: Told) -> str:
     ps = holm([found["p"] for found in against])
     lines = [
         "| changed | searched, % | a random feasible design, % | difference, points | higher in "
-        "| p, Holm | searched, less nothing changed | passes |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| p, Holm | searched, less nothing changed | searched, less LoRA alone | passes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for (name, each), found, p in zip(told.items(), against, ps, strict=True):
         means = [mean(scores[f"{side} {name}"]) for side in SIDES]
-        base = differences(scores, f"{searched} {name}", [f"{searched} none"], titles)
-        gained = points(base[0]["difference"]) if base and name != "none" else "–"
+        none, single = f"{searched} {UNCHANGED[each['base']]}", f"lora {each['base']}"
+        held = {
+            told["against"]: points(told["difference"])
+            for told in differences(scores, f"{searched} {name}", [none, single], titles)
+        }
+        gained = "–" if name in UNCHANGED.values() else held.get(none, "–")
         lines.append(
             f"| {each['title']} | {means[0]:.1f} | {means[1]:.1f} | {points(found['difference'])} "
             f"| {found['won']} of {found['pairs']} | {p:.3g} | {gained} "
-            f"| {sum(each[searched]['passes'].values()) / 1000:,.0f}k |"
+            f"| {held[single]} | {sum(each[searched]['passes'].values()) / 1000:,.0f}k |"
         )
     tasks = ", ".join(told["none"][searched]["accuracy"])
     return "\n".join([*lines, "", f"Tasks: {tasks}; means over tasks and seeds."])
+
+
+def lora(row: str) -> Scores:
+    """Accuracies of LoRA alone in the table."""
+    told = json.loads((KEPT / "micro-vtab.json").read_text())["rows"][row]["tasks"]
+    return {
+        task: {int(seed): accuracy for seed, accuracy in each["seeds"].items()}
+        for task, each in told.items()
+    }
 
 
 def mean(scores: Scores) -> float:
@@ -187,7 +220,6 @@ def main() -> None:
     parser.add_argument("--tasks", default="emoji,climate,distance")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default=",".join(known), help="changes, separated by commas")
-    parser.add_argument("--precision", default="bf16")
     parser.add_argument("--dry-run", action="store_true")
     given = parser.parse_args()
     if strange := set(given.only.split(",")) - set(known):
@@ -195,7 +227,7 @@ def main() -> None:
     tasks, seeds = tasks_of(given.tasks.split(",")), [int(s) for s in given.seeds.split(",")]
     told: Told = json.loads(OUT.read_text())["changes"] if OUT.is_file() else {}
     for name in given.only.split(","):
-        wish = asked(known[name], tasks, seeds, given.precision)
+        wish = asked(known[name], tasks, seeds)
         out = RUNS / Path(known[name].space).stem
         if not known[name].space.endswith(".yaml"):
             take_up(wish, out)
@@ -209,7 +241,7 @@ def main() -> None:
             continue
         told[name] = found
         told = {each: told[each] for each in known if each in told}
-        kept = {"precision": given.precision, "versions": versions(), "changes": told}
+        kept = {"versions": versions(), "changes": told}
         write_atomic(OUT, (json_text(kept, indent=1) + "\n").encode())
         if "none" in told:
             print(page(told), flush=True)

@@ -8,11 +8,11 @@ Parts, by default all but `vit-s`:
 - `core`     what the two answers need: noah, random designs and single modules; all tasks, 3 seeds
 - `rest`     the other rows
 - `recipes`  noah by the paper's recipe and by cheaper ones, random designs retrained as three of
-             these are, adapter and LoRA as the paper's is; a task of each group, 3 seeds
+             these are, adapter and LoRA as the paper's is, all weights and the classifier alone as
+             the cheapest is; a task of each group, 3 seeds
 - `fifth`    noah by one more recipe, and a random design retrained as the paper's is; one seed
-- `cheaper`  the cheapest recipe, and random designs, single modules, all weights and the
-             classifier alone retrained as it is; all tasks, 3 seeds; in fp32, as its first
-             searches were
+- `cheaper`  the cheapest recipe, and random designs and single modules retrained as it is; all
+             tasks, 3 seeds; in fp32, as its first searches were
 - `vit-s`    a confirmation on a pretrained ViT-S (`--vit-s FILE`, as `python
              benchmarks/pretrain/teacher.py save` writes it), 2 tasks, 2 seeds
 
@@ -51,11 +51,11 @@ ROWS = {
     "recipes": "noah@micro-vtab-paper,noah@micro-vtab-short-search,noah@micro-vtab-tenth,"
     "noah@micro-vtab-twentieth,noah@micro-vtab-small-batch,noah@micro-vtab-small-batch-long,"
     "noah@micro-vtab-chosen-epochs,noah@micro-vtab-decay,feasible@micro-vtab-small-batch,"
-    "feasible@micro-vtab-chosen-epochs,feasible@micro-vtab-decay,adapter@micro-vtab-paper,lora@micro-vtab-paper",
+    "feasible@micro-vtab-chosen-epochs,feasible@micro-vtab-decay,adapter@micro-vtab-paper,lora@micro-vtab-paper,"
+    "linear@micro-vtab-small-batch,full@micro-vtab-small-batch",
     "fifth": "noah@micro-vtab-fifth,feasible@micro-vtab-short-search",
     "cheaper": "noah@micro-vtab-small-batch,feasible@micro-vtab-small-batch,"
-    "adapter@micro-vtab-small-batch,lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch,"
-    "linear@micro-vtab-small-batch,full@micro-vtab-small-batch",
+    "adapter@micro-vtab-small-batch,lora@micro-vtab-small-batch,vpt@micro-vtab-small-batch",
     "vit-s": "linear,full,adapter,lora,vpt,max,middle,feasible,random,noah",
 }
 ONLY = {  # options of a part, which go before those that are given
