@@ -21,7 +21,7 @@ from noahnas.protocols.answers import (
 from noahnas.protocols.cells import Settings
 from noahnas.protocols.curve import curve
 from noahnas.protocols.micro import Asked
-from noahnas.protocols.micro_table import alike
+from noahnas.protocols.micro_table import alike, retrained
 from noahnas.recipe import Recipe
 from noahnas.space import Space
 
@@ -109,6 +109,12 @@ def test_under_other_recipes_what_was_retrained_alike_is_compared() -> None:
     paper = replace(settings, recipe=recipes.pop("micro-vtab-paper"))  # a table of that recipe
     assert ("noah@short-search", "lora") in alike(Asked(paper, (), recipes), rows, ["lora"])
     assert ("noah", "lora") not in alike(Asked(paper, (), recipes), rows, ["lora"])
+
+
+def test_a_row_under_several_recipes_is_held_against_those_that_are_cheaper() -> None:
+    passes = {"lora": 90, "noah": 90, "lora@a": 300, "noah@a": 300, "lora@b": 48, "vpt@b": 48}
+    rows = {name: {"cost": {"retrain": {"passes": each}}} for name, each in passes.items()}
+    assert retrained(rows) == [("lora@a", "lora"), ("lora@a", "lora@b"), ("lora", "lora@b")]
 
 
 def test_pairs_that_others_lack_are_left_out() -> None:

@@ -157,10 +157,16 @@ def test_passes_and_seconds_stand_by_stage(ran: Any) -> None:
 
 def test_paired_differences_are_those_of_the_runs_and_too_few_seeds_is_said(ran: Any) -> None:
     out, told, _ = ran
-    (row,) = told["answers"]["feasible"]
-    pairs = [
-        accuracy(out, "digits", "noah", s) - accuracy(out, "digits", "feasible", s) for s in (0, 1)
-    ]
+    found = {each["row"]: each for each in told["answers"]["feasible"]}
+    assert list(found) == ["noah", "random"]
+    chance = [accuracy(out, "digits", "feasible", seed) for seed in (0, 1)]
+    for name, each in found.items():
+        own = [accuracy(out, "digits", name, seed) for seed in (0, 1)]
+        assert each["difference"]["mean"] == pytest.approx(
+            statistics.fmean(own) - statistics.fmean(chance)
+        )
+    row = found["noah"]
+    pairs = [accuracy(out, "digits", "noah", seed) - chance[seed] for seed in (0, 1)]
     assert row["difference"]["mean"] == pytest.approx(statistics.fmean(pairs))
     assert row["difference"]["low"] == pytest.approx(min(pairs))
     assert row["won"] == sum(pair > 0 for pair in pairs)

@@ -3,11 +3,11 @@
     noahnas data fetch micro-vtab
     python benchmarks/micro_vtab/heirs.py [--tasks emoji,climate,distance] [--seeds 7,8]
 
-The cheaper recipes of micro-VTAB are settled here, on images that are in no table: a quarter of a
-task's training images is set apart and scored instead of test, and the seeds are others. For each
-task and seed supernets of 16 and 32 epochs are searched by accuracy and by loss, and the winners
-retrained, from new weights or from those that they have in the supernet. What is done is kept
-after each task and seed, and the same command goes on.
+The cheaper recipes of micro-VTAB are settled here, without test: a quarter of a task's training
+images is set apart and scored in its place, and the seeds are others. For each task and seed
+supernets of 16 and 32 epochs are searched by accuracy and by loss, and the winners retrained, from
+new weights or from those that they have in the supernet. What is done is kept after each task and
+seed, and the same command goes on.
 """
 
 from __future__ import annotations

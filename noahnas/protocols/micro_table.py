@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from noahnas.protocols.runs import finished, unplaced
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding
+
+SEARCHES = (SEARCHED, "random")
 
 
 def summary(out: Path, asked: Asked) -> dict[str, Any]:
@@ -53,10 +55,11 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
         "budget": _budget(asked, space, done, results),
         "answers": {
             "singles": differences(scores, SEARCHED, [s for s in SINGLES if s in rows], titles),
-            "feasible": differences(scores, SEARCHED, ["feasible"], titles),
+            "feasible": compared(scores, [(s, "feasible") for s in SEARCHES], titles),
             "singles_alike": compared(scores, alike(asked, rows, SINGLES), titles),
             "feasible_alike": compared(scores, alike(asked, rows, ["feasible"]), titles),
             "others": differences(scores, SEARCHED, others, titles),
+            "retrained": compared(scores, retrained(rows), titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),
         "winners": _winners(asked, done, results),
@@ -87,6 +90,20 @@ def alike(asked: Asked, rows: Collection[str], others: Sequence[str]) -> list[tu
         like = [f"{base}{at[each]}" for each in shared if f"{base}{at[each]}" in rows]
         if noah in rows and like and (noah, like[0]) != (SEARCHED, base):
             found.append((noah, like[0]))
+    return found
+
+
+def retrained(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each kind of row that is not searched, under two recipes: the dearer retraining first.
+
+    A row that gains nothing by more passes was trained to convergence. Random designs are left
+    out, as the curve shows them.
+    """
+    found = []
+    for base in ("linear", "full", *SINGLES):
+        names = [name for name in rows if name.partition("@")[0] == base]
+        names.sort(key=lambda name: -rows[name]["cost"]["retrain"]["passes"])
+        found += list(combinations(names, 2))
     return found
 
 

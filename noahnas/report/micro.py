@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from noahnas.protocols.micro_notes import SEARCHED
 from noahnas.report.comparison import Sheet
 
 Told = Mapping[str, Any]
@@ -135,10 +136,11 @@ def _rates(told: Told) -> Sheet:
 ANSWERED = {
     "singles": "NOAH less each single module at equal budget, points on test",
     "singles_alike": "NOAH less each single module, under other recipes, points on test",
-    "feasible": "NOAH less a random feasible architecture, points on test",
+    "feasible": "Searches less a random feasible architecture, points on test",
     "feasible_alike": "NOAH less a random feasible architecture, under other recipes, points on "
     "test",
     "others": "NOAH less other rows, points on test",
+    "retrained": "Rows retrained by a dearer recipe less the same by a cheaper one, points on test",
 }
 
 
@@ -146,9 +148,9 @@ def _answers(told: Told, key: str, title: str) -> Sheet:
     titles = told["titles"]
     rows = [
         (
-            f"{titles[row['row']]} less {titles[row['against']]}"
-            if "@" in row["row"]
-            else titles[row["against"]],
+            titles[row["against"]]
+            if row["row"] == SEARCHED
+            else f"{titles[row['row']]} less {titles[row['against']]}",
             difference(row["difference"]),
             _between(row["over_tasks"]),
             f"{row['won']} of {row['pairs']}",
@@ -158,7 +160,7 @@ def _answers(told: Told, key: str, title: str) -> Sheet:
         )
         for row in told["answers"][key]
     ]
-    head = ("", "difference", "over tasks, by t", "higher in", "p, Holm", "p over tasks", "NOAH")
+    head = ("", "difference", "over tasks, by t", "higher in", "p, Holm", "p over tasks", "answer")
     return Sheet(title, head, tuple(rows))
 
 
