@@ -5,8 +5,9 @@
                                                [--ways "plain;smoothing .1"] [--epochs 60]
 
 How the cheaper recipes of micro-VTAB retrain is settled here, without test: as in `heirs.py` a
-quarter of a task's training images is set apart, and it and val are scored in its place. Each task and seed has a random feasible design, which is trained in each way on what is left;
-nothing is searched. What is done is kept after each training, and the same command goes on. Writes
+quarter of a task's training images is set apart, and it and val are scored in its place. Each task
+and seed has a random feasible design, which is trained in each way on what is left; nothing is
+searched. What is done is kept after each training, and the same command goes on. Writes
 benchmarks/results/micro_vtab_retraining.json and the table in docs/results.md.
 """
 
