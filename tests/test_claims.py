@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,22 @@ def section(page: str, name: str) -> str:
 def test_pages_say_what_the_table_says(table: ModuleType, kept: Path) -> None:
     for (page, name), text in table.sections(kept).items():
         assert section(page, name) == text
+
+
+@pytest.mark.parametrize(
+    ("page", "start"),
+    [("../README.md", "**[Is the search worth it?]"), ("claims.md", "## In short")],
+)
+def test_what_is_said_in_short_are_figures_of_the_table(page: str, start: str) -> None:
+    text = (ROOT / "docs" / page).read_text().replace("\u2212", "-")
+    text = " ".join(text.partition(start)[2].partition("<!--")[0].split())
+    table = section("claims.md", "table")
+    figures = re.findall(r"[+-]\d+\.\d points \[[^]]*\]", text)
+    assert len(figures) >= 3
+    for figure in figures:
+        assert figure in table, figure
+    (share,) = re.findall(r"\d+\.\d%", text)
+    assert f"| {share} |" in table
 
 
 QUICK = """\
