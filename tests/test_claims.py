@@ -100,7 +100,9 @@ def test_a_winner_retrained_again_as_it_was_comes_to_the_same(tmp_path: Path) ->
     assert again(run, precision="fp32")["test"]["loss"] != told["test"]["loss"]
 
 
-@pytest.mark.parametrize(("name", "key"), [("changes", "changes"), ("epochs", "runs")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("changes", "changes"), ("epochs", "runs"), ("longer", "runs")]
+)
 def test_a_section_says_what_its_script_measured(name: str, key: str) -> None:
     told = json.loads((ROOT / f"benchmarks/results/micro_vtab_{name}.json").read_text())[key]
     assert section("claims.md", name) == script(name).page(told)
