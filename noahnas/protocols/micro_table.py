@@ -59,6 +59,7 @@ def summary(out: Path, asked: Asked) -> dict[str, Any]:
             "singles_alike": compared(scores, alike(asked, rows, SINGLES), titles),
             "feasible_alike": compared(scores, alike(asked, rows, ["feasible"]), titles),
             "others": differences(scores, SEARCHED, others, titles),
+            "others_alike": compared(scores, alike(asked, rows, ["linear", "full"]), titles),
             "retrained": compared(scores, retrained(rows), titles),
         },
         "curve": curve(scores, {name: row["cost"] for name, row in rows.items()}, titles),

@@ -140,6 +140,7 @@ ANSWERED = {
     "feasible_alike": "NOAH less a random feasible architecture, under other recipes, points on "
     "test",
     "others": "NOAH less other rows, points on test",
+    "others_alike": "NOAH less all weights and the classifier, under other recipes, points on test",
     "retrained": "Rows retrained by a dearer recipe less the same by a cheaper one, points on test",
 }
 
