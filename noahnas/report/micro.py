@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noahnas.protocols.micro_notes import SEARCHED
 from noahnas.report.comparison import Sheet
 
 Told = Mapping[str, Any]
 NONE = "–"
+SEARCHED = "noah"  # the row from which others are taken, where nothing else is said
 STAGES = ("supernet", "search", "epochs", "retrain", "rates")
 
 

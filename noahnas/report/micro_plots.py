@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from noahnas.protocols.micro_notes import SEARCHED
 from noahnas.report.comparison_plots import INK, SIZE, saved, style_of, usage_maps
+from noahnas.report.micro import SEARCHED
 
 FAR = 0.05  # of accuracy; twice as far below all recipes a row is named and not drawn
-WIDE, HIGH = 1.07, 0.5  # of a dot of the curve: a factor of passes, and points of accuracy
+WIDE, HIGH = 1.09, 0.5  # of a dot of the curve: a factor of passes, and points of accuracy
 
 Told = Mapping[str, Any]
 
@@ -79,7 +79,7 @@ def curve(told: Told) -> Figure:
     ax.grid(visible=True, axis="y", alpha=0.2)
     seeds = ", ".join(map(str, found["seeds"]))
     text = f"{', '.join(found['tasks'])} · seeds {seeds} · bars: 95 % intervals\n"
-    text += "blue: searches, grey: others; dots that would overlap stand beside each other"
+    text += "blue: NOAH by each recipe; dots that would overlap stand beside each other"
     for point in below:
         text += f"\nfar below: {point['title']}, {100 * point['accuracy']['mean']:.1f} %"
     _caption(figure, told, text)
