@@ -18,16 +18,13 @@ from noahnas.rundir import RunDirectory
 KEPT = Path(__file__).parent / "results" / "vit-nano"
 
 
-def again(
-    run: RunDirectory, *, epochs: int | None = None, precision: str = "", seed: int | None = None
-) -> dict[str, Any]:
+def again(run: RunDirectory, *, epochs: int | None = None, precision: str = "") -> dict[str, Any]:
     """The result of a run's winner, retrained as it was but for one thing.
 
     Args:
         run: one that was kept.
         epochs: of retraining, in the place of those that it took.
         precision: in the place of its own.
-        seed: in the place of its own.
 
     Raises:
         NoahnasError: if images or weights are no longer those of the run.
@@ -42,7 +39,6 @@ def again(
         supernet=None,
         strategy="",
         options={},
-        seed=of.seed if seed is None else seed,
         arch=Arch.from_dict(result["arch"]),
         precision=precision or about["precision"],
         threads=about["threads"],

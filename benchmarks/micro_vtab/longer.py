@@ -71,19 +71,14 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
         gained, before, after = compared(scores, asked, {key: key for key in scores})
         epochs = int(statistics.fmean(run["epochs"] for run in own.values()))
         passes = statistics.fmean(run["passes"] for run in own.values())
-        for key, times, told, rest in (
-            ("accuracy", 1, before, ("–", "–")),
-            (
-                "longer",
-                2,
-                after,
-                (points(gained["difference"]), f"{gained['won']} of {gained['pairs']}"),
-            ),
+        more = f"{points(gained['difference'])} | {gained['won']} of {gained['pairs']}"
+        for key, times, told, gain in (
+            ("accuracy", 1, before, "– | –"),
+            ("longer", 2, after, more),
         ):
             lines.append(
                 f"| {title_of(row)} | {times * epochs} | {means(scores[key])} "
-                f"| {passes * times / 2000:,.0f}k | {' | '.join(rest)} "
-                f"| {points(told['difference'])} |"
+                f"| {passes * times / 2000:,.0f}k | {gain} | {points(told['difference'])} |"
             )
     seeds = len({name.split("/")[2] for name in runs})
     return "\n".join([*lines, "", f"Means of {seeds} seeds on test, %."])
@@ -93,7 +88,8 @@ def keep(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """Add a run to what is kept; returns all that is, tasks and seeds in order."""
     with held(LOCK, wait=True):
         runs: dict[str, Any] = json.loads(OUT.read_text())["runs"] if OUT.is_file() else {}
-        runs = {each: (runs | {name: found})[each] for each in sorted({*runs, name}, key=_order)}
+        runs[name] = found
+        runs = {each: runs[each] for each in sorted(runs, key=_order)}
         content = json_text({"versions": versions(), "runs": runs}, indent=1) + "\n"
         write_atomic(OUT, content.encode())
     return runs

@@ -10,8 +10,8 @@ from noahnas.data.micro_vtab import TASKS
 from noahnas.protocols.designs import TRIED, title_of
 from noahnas.protocols.micro import Asked
 from noahnas.recipe import MIXED, Recipe
+from noahnas.report.micro import SEARCHED
 
-SEARCHED = "noah"  # the row that is compared with the others
 NEAR = 0.02  # of the budget: a winner that leaves no more of it unused has used it up
 
 

@@ -16,8 +16,9 @@ from noahnas.protocols.cells import Cell, best_rate
 from noahnas.protocols.curve import CHARGED, curve
 from noahnas.protocols.designs import SINGLES, design, rated, row_of, title_of
 from noahnas.protocols.micro import NAME, Asked, Figure, bound, order
-from noahnas.protocols.micro_notes import NEAR, SEARCHED, notes
+from noahnas.protocols.micro_notes import NEAR, notes
 from noahnas.protocols.runs import finished, unplaced
+from noahnas.report.micro import SEARCHED
 from noahnas.rundir import RunDirectory, versions
 from noahnas.space import Arch, Space
 from noahnas.space.check import binding

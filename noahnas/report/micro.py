@@ -9,7 +9,7 @@ from noahnas.report.comparison import Sheet
 
 Told = Mapping[str, Any]
 NONE = "–"
-SEARCHED = "noah"  # the row from which others are taken, where nothing else is said
+SEARCHED = "noah"  # the row that is compared with the others
 STAGES = ("supernet", "search", "epochs", "retrain", "rates")
 
 
